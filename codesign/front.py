@@ -1,0 +1,102 @@
+"""The designs nobody beats: dominance, front, knee, hypervolume.
+
+Everything is minimised inside: `losses` applies each objective's direction once. Failed, gated and
+infeasible trials never reach these functions; a NaN or an infinite score is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import moocore
+import numpy as np
+from evaluators.scores import Direction
+from numpy.typing import NDArray
+
+from codesign.errors import CodesignError
+from codesign.results import TrialResult
+from codesign.study_file import Objective
+
+Array = NDArray[np.float64]
+
+# A cost counts towards the hypervolume up to twice the reference design's. Our choice; it must lie beyond
+# the reference (else the reference itself would count for nothing) and must not move during a study.
+COST_BOUND = 2.0
+
+
+def losses(results: Sequence[TrialResult], objectives: Sequence[Objective]) -> Array:
+    """Return the objectives of `n` results as losses, shape (n, m), all to be minimised.
+
+    Raises:
+        CodesignError: a score is missing, NaN or infinite.
+    """
+    signs = [-1.0 if objective.direction is Direction.MAXIMIZE else 1.0 for objective in objectives]
+    try:
+        rows = [[sign * r.scores[o.name] for sign, o in zip(signs, objectives, strict=True)] for r in results]
+    except KeyError as error:
+        raise CodesignError(f"a result without the objective {error} cannot be ranked") from None
+    values = np.array(rows, dtype=np.float64).reshape(len(results), len(objectives))
+    if not np.isfinite(values).all():
+        raise CodesignError("a result with a NaN or infinite objective cannot be ranked")
+    return values
+
+
+def nondominated(values: Array) -> NDArray[np.bool_]:
+    """Return which of `n` points nobody beats, shape (n,); of equal points the first counts.
+
+    Args:
+        values: losses, shape (n, m).
+    """
+    if not len(values):
+        return np.zeros(0, dtype=np.bool_)
+    return np.asarray(moocore.is_nondominated(values, keep_weakly=False), dtype=np.bool_)
+
+
+def front(results: Iterable[TrialResult], objectives: Sequence[Objective]) -> tuple[TrialResult, ...]:
+    """Return the feasible results nobody beats, best first in the first objective."""
+    candidates = sorted((result for result in results if result.feasible), key=lambda result: result.trial)
+    values = losses(candidates, objectives)
+    kept = np.flatnonzero(nondominated(values))
+    return tuple(candidates[i] for i in sorted(kept, key=lambda i: (*values[i].tolist(), candidates[i].trial)))
+
+
+def knee(members: Sequence[TrialResult], objectives: Sequence[Objective]) -> TrialResult | None:
+    """Return the member furthest inside the line (plane) through the front's extremes.
+
+    Each objective is scaled to [0, 1] over the front; the distance to the plane sum = 1 then ranks by the
+    sum alone.
+
+    Source: the normal-boundary intersection's hyperplane, Das and Dennis 1998.
+    """
+    if not members:
+        return None
+    values = losses(members, objectives)
+    spread = np.ptp(values, axis=0)
+    scaled = (values - values.min(axis=0)) / np.where(spread > 0, spread, 1.0)
+    return members[int(np.argmin(scaled.sum(axis=1)))]
+
+
+def hypervolume(
+    results: Iterable[TrialResult], objectives: Sequence[Objective], reference: TrialResult | None
+) -> float:
+    """Return the share of the reference box that the feasible results dominate.
+
+    A cost counts from zero to `COST_BOUND` times the reference design's, a gain from zero upwards as a
+    multiple of the reference design's; the box is normalised so that 1 is the reference's gain at no cost.
+    The reference design itself has 0.5 for each cost objective.
+
+    Returns:
+        0 where there is no scored reference design.
+    """
+    if reference is None or any(objective.name not in reference.scores for objective in objectives):
+        return 0.0
+    feasible = [result for result in results if result.feasible]
+    scale = np.abs(losses([reference], objectives)[0])
+    scale = np.where(scale > 0, scale, 1.0)
+    bounds = np.array([0.0 if o.direction is Direction.MAXIMIZE else COST_BOUND for o in objectives])
+    box = np.array([1.0 if o.direction is Direction.MAXIMIZE else COST_BOUND for o in objectives])
+    points = losses(feasible, objectives) / scale
+    points = points[(points < bounds).all(axis=1)]
+    if not len(points):
+        return 0.0
+    return float(moocore.hypervolume(points, ref=bounds) / np.prod(box))

@@ -1,0 +1,442 @@
+"""The question, as checked data: every problem of a file in one error, each with its path."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, cast
+
+import yaml
+from evaluators.learning.recipe import Recipe
+from evaluators.scores import Direction, ScoreKind, score_kinds
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from search_spaces.space import BaseSpace, Space
+
+from codesign.errors import StudyFileError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+VERSION = 1
+Yaml: TypeAlias = "dict[str, Yaml] | list[Yaml] | str | int | float | bool | None"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Network(_Section):
+    """The network whose width and depth the space scales."""
+
+    name: str = Field(description="A registered network (`cosearch list networks`) or `module:callable`.")
+
+
+class Dataset(_Section):
+    """The data that the proxy is trained on."""
+
+    name: str = Field(description="A registered data set (`cosearch list datasets`) or `module:callable`.")
+    train_examples: int | None = Field(
+        default=None, ge=1, description="Use this many training examples, stratified; all where absent."
+    )
+    validation_fraction: float = Field(
+        default=0.2, gt=0, lt=1, description="Share of the training data held out for the search to see."
+    )
+    data_root: Path | None = Field(default=None, description="Folder of the data files; --data-root sets it.")
+    download: bool = Field(default=True, description="Fetch missing files where the data set can.")
+
+
+class Objective(_Section):
+    """One score to optimise. Its direction is the score's own unless the file says otherwise."""
+
+    name: str = Field(description="A score (`cosearch list scores`).")
+    direction: Direction = Field(default=Direction.MINIMIZE, description="minimize or maximize.")
+
+    @property
+    def kind(self) -> ScoreKind:
+        """The score that this objective optimises."""
+        return score_kinds()[self.name]
+
+
+class Relation(Enum):
+    """How a constraint compares."""
+
+    AT_MOST = "<="
+    AT_LEAST = ">="
+
+
+class Constraint(_Section):
+    """A bound that a design must keep, written `score <= number` or `score >= number`."""
+
+    score: str
+    relation: Relation
+    bound: float
+
+    @property
+    def text(self) -> str:
+        """The constraint as the study file writes it."""
+        return f"{self.score} {self.relation.value} {self.bound:g}"
+
+    def violation(self, value: float) -> float:
+        """Return by how much `value` breaks the bound, as a share of it; not above zero where it is kept."""
+        excess = value - self.bound if self.relation is Relation.AT_MOST else self.bound - value
+        return excess / (abs(self.bound) or 1.0)
+
+
+class Sampler(_Section):
+    """Who proposes the next design."""
+
+    name: Literal["auto", "nsga2", "tpe", "random"] = Field(
+        default="auto", description="auto: tpe below 200 trials, nsga2 from there on."
+    )
+    population: int = Field(default=20, ge=2, description="NSGA-II's population size.")
+    window: int = Field(
+        default=8,
+        ge=1,
+        description="Trials in flight: the next is drawn when the oldest is told. Part of the answer, so "
+        "that one worker and many give the same trials; keep it at or above the number of workers.",
+    )
+
+
+class Budget(_Section):
+    """When to stop."""
+
+    trials: int = Field(ge=1, description="Trials in all, the reference design included.")
+
+
+class LocalProcesses(_Section):
+    """Worker processes on this machine."""
+
+    workers: int | None = Field(default=None, ge=1, description="One per core where absent.")
+
+
+class Executor(_Section):
+    """Where trials are evaluated: `local` (worker processes) or `in_process`."""
+
+    local: LocalProcesses | None = None
+    in_process: bool = False
+
+
+def _read_executor(value: object) -> object:
+    if value == "local":
+        return {"local": {}}
+    if value == "in_process":
+        return {"in_process": True}
+    return value
+
+
+def _read_named(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _read_objective(value: object) -> object:
+    value = _read_named(value)
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        kind = _known_score(value["name"])
+        return {"direction": kind.direction} | dict(value)
+    return value
+
+
+_CONSTRAINT = re.compile(r"^\s*(\w+)\s*(<=|>=)\s*([-+0-9._eE]+)\s*$")
+
+
+def _read_constraint(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = _CONSTRAINT.match(value)
+    if match is None:
+        raise ValueError(f"a constraint reads `score <= number` or `score >= number`, but got {value!r}")
+    kind = _known_score(match[1])
+    try:
+        bound = float(match[3])
+    except ValueError:
+        raise ValueError(f"the bound of {value!r} must be a number, but it is {match[3]!r}") from None
+    return {"score": kind.name, "relation": match[2], "bound": bound}
+
+
+def _known_score(name: str) -> ScoreKind:
+    kinds = score_kinds()
+    if name not in kinds:
+        raise ValueError(f"no score is named {name!r}.{nearest(name, kinds)} Known: {', '.join(kinds)}")
+    return kinds[name]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the nearest known name, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+class StudyFile(_Section):
+    """One study: what may be chosen, what counts, on what data, and how long to look."""
+
+    version: Literal[1] = VERSION
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Names the run folder.")
+    description: str = Field(default="", description="The question, in a sentence.")
+    network: Annotated[Network, BeforeValidator(_read_named)]
+    dataset: Annotated[Dataset, BeforeValidator(_read_named)]
+    space: Space  # type: ignore[valid-type]  # built from the registered families
+    reference: dict[str, dict[str, object]] = Field(
+        default_factory=dict,
+        description="The design every result is a gain over: the space's sections with one value a knob. "
+        "Always trial 0. What it leaves out: 8-bit dense layers, the first template as its file has it.",
+    )
+    objectives: tuple[Annotated[Objective, BeforeValidator(_read_objective)], ...] = Field(min_length=1)
+    constraints: tuple[Annotated[Constraint, BeforeValidator(_read_constraint)], ...] = ()
+    training: Recipe = Field(default_factory=Recipe)
+    sampler: Annotated[Sampler, BeforeValidator(_read_named)] = Field(default_factory=Sampler)
+    seed: int = Field(default=0, ge=0)
+    budget: Budget
+    storage: str = Field(
+        default="journal", description="journal (a file in the run folder), or any Optuna storage URL."
+    )
+    executor: Annotated[Executor, BeforeValidator(_read_executor)] = Field(
+        default_factory=lambda: Executor(local=LocalProcesses())
+    )
+
+    @field_validator("objectives")
+    @classmethod
+    def _distinct(cls, value: tuple[Objective, ...]) -> tuple[Objective, ...]:
+        names = [objective.name for objective in value]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"each objective may be named once, but these come again: {', '.join(repeated)}")
+        reported = [objective.name for objective in value if not objective.kind.searchable]
+        if reported:
+            raise ValueError(
+                f"{', '.join(reported)} is reported only, never searched on: choosing by it would spoil it. "
+                "Use 'validation_accuracy'"
+            )
+        return value
+
+    @field_validator("constraints")
+    @classmethod
+    def _searchable(cls, value: tuple[Constraint, ...]) -> tuple[Constraint, ...]:
+        for constraint in value:
+            if not score_kinds()[constraint.score].searchable:
+                raise ValueError(f"{constraint.score} is reported only; constrain 'validation_accuracy'")
+        return value
+
+    @property
+    def space_(self) -> BaseSpace:
+        """The space, typed."""
+        return cast(BaseSpace, self.space)
+
+    @cached_property
+    def reference_space(self) -> BaseSpace:
+        """The reference design as a space of one value a knob.
+
+        Raises:
+            ValidationError: a section of `reference` is not a section of the space.
+        """
+        space = self.space_
+        sections: dict[str, object] = {}
+        for name in type(space).model_fields:
+            section = getattr(space, name)
+            sections[name] = section.model_dump() | section.reference() | self.reference.get(name, {})
+        unknown = {name: values for name, values in self.reference.items() if name not in sections}
+        pinned: BaseSpace = Space.model_validate(sections | unknown)
+        return pinned.model_copy(update={"accelerator": pinned.accelerator.pinned()})
+
+    @model_validator(mode="after")
+    def _one_reference(self) -> StudyFile:
+        try:
+            _ = self.reference_space
+        except ValidationError as error:
+            problems = "; ".join(
+                f"reference.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+            )
+            raise ValueError(problems) from None
+        return self
+
+    def hash(self) -> str:
+        """Return a hash of all that decides which trials are drawn and what they score.
+
+        A larger budget, another storage address, executor or data folder leave it as it is.
+        """
+        data = self.model_dump(mode="json")
+        for name in ("budget", "storage", "executor", "description"):
+            data.pop(name)
+        data["dataset"].pop("data_root")
+        data["dataset"].pop("download")
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_yaml(self) -> str:
+        """Return the resolved study, every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=110)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """The safe loader, but a key that is written twice is an error rather than silently the last one."""
+
+
+def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[object, object]:
+    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is written twice", node.start_mark)
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def bundled_studies() -> dict[str, Path]:
+    """Return the study files that ship with the tool, by name."""
+    import studies
+
+    return {path.stem: path for path in sorted(Path(studies.__path__[0]).glob("*.yaml"))}
+
+
+def find_study(name: str) -> Path:
+    """Return the path of a study file, or of the bundled study of that name.
+
+    Raises:
+        StudyFileError: there is neither.
+    """
+    path = Path(name)
+    bundled = bundled_studies()
+    if path.is_file():
+        return path
+    if name in bundled:
+        return bundled[name]
+    raise StudyFileError(
+        name,
+        (
+            f"no such file, and no study of that name ships with the tool.{nearest(name, bundled)} "
+            f"Known: {', '.join(bundled)}",
+        ),
+    )
+
+
+def load_study(name: str, overrides: Sequence[str] = ()) -> StudyFile:
+    """Read and check a study file.
+
+    Args:
+        name: a path, or the name of a bundled study.
+        overrides: `dotted.key=value` each; the value is read as YAML.
+
+    Raises:
+        StudyFileError: every problem of the file at once, each with its path and line.
+    """
+    path = find_study(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyFileError(str(path), (f"cannot be read: {error}",)) from None
+    return parse_study(text, str(path), overrides)
+
+
+def parse_study(text: str, source: str, overrides: Sequence[str] = ()) -> StudyFile:
+    """Check the text of a study file; see `load_study`."""
+    try:
+        # Not unsafe: `_UniqueKeyLoader` is a SafeLoader.
+        data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise StudyFileError(source, (f"not readable as YAML: {' '.join(str(error).split())}",)) from None
+    if not isinstance(data, dict):
+        raise StudyFileError(source, ("a study file is a mapping of keys to values, but this is not",))
+    for override in overrides:
+        _override(data, override)
+    try:
+        return StudyFile.model_validate(data)
+    except ValidationError as error:
+        raise StudyFileError(source, tuple(_problem(item, tree) for item in error.errors())) from None
+
+
+def _override(data: dict[str, object], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise StudyFileError("-o", (f"an override reads `dotted.key=value`, but got {override!r}",))
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise StudyFileError("-o", (f"the value of {override!r} is not readable as YAML",)) from None
+    *parents, last = key.split(".")
+    node: object = data
+    for position, part in enumerate(parents):
+        if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+            continue
+        if not isinstance(node, dict):
+            raise StudyFileError("-o", (f"{'.'.join(parents[:position])!r} of {override!r} has no keys",))
+        child = node.get(part)
+        # `network: small_cnn` is short for `network: {name: small_cnn}`.
+        node[part] = {"name": child} if isinstance(child, str) else child if child is not None else {}
+        node = node[part]
+    if isinstance(node, list) and last.isdigit() and int(last) < len(node):
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise StudyFileError("-o", (f"{key!r} of {override!r} has no such place",))
+
+
+def _problem(item: ErrorDetails, tree: yaml.Node | None) -> str:
+    """Return one line: path, what is wrong, the value, the nearest legal name, the line of the file."""
+    location = item["loc"]
+    path = ".".join(str(part) for part in location) or "the study"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        legal = _legal_keys(location[:-1])
+        message = f"no such key.{nearest(str(location[-1]), legal)} Known: {', '.join(legal)}"
+    elif item["type"] == "missing":
+        message = "is required, but missing"
+    elif not item["msg"].startswith("Value error"):
+        message = f"{message}, but got {item['input']!r}"
+    line = _line(tree, location)
+    return f"{path}: {message}" + (f" (line {line})" if line else "")
+
+
+def _legal_keys(location: Sequence[str | int]) -> list[str]:
+    """Return the keys that the schema knows at a location."""
+    schema = schema_json()
+    definitions = schema.get("$defs", {})
+    node: object = schema
+    for part in location:
+        node = _resolve(node, definitions)
+        if isinstance(part, int):
+            node = node.get("items", {})
+        else:
+            node = node.get("properties", {}).get(str(part), {})
+    return list(_resolve(node, definitions).get("properties", {}))
+
+
+def _resolve(node: object, definitions: object) -> dict[str, Mapping[str, object]]:
+    # JSON Schema data: nested mappings whose shape only the schema's own keys tell.
+    while isinstance(node, dict) and isinstance(definitions, dict):
+        options = [option for option in node.get("anyOf", node.get("allOf", [])) if "$ref" in option]
+        if "$ref" in node:
+            node = definitions.get(str(node["$ref"]).rsplit("/", 1)[-1], {})
+        elif options:
+            node = options[0]
+        else:
+            break
+    return cast(dict[str, Mapping[str, object]], node if isinstance(node, dict) else {})
+
+
+def _line(tree: yaml.Node | None, location: Sequence[str | int]) -> int | None:
+    node, line = tree, None
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not found:
+                return line
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line
+
+
+def schema_json() -> dict[str, Yaml]:
+    """Return the JSON Schema of a study file, for editors."""
+    return cast("dict[str, Yaml]", StudyFile.model_json_schema())

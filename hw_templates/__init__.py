@@ -1,0 +1,1 @@
+"""What it may run on: the `Accelerator` type and a YAML file per chip."""

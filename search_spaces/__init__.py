@@ -1,0 +1,1 @@
+"""What may be chosen: the `Design` type, and one knob family a file."""

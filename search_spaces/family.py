@@ -1,0 +1,67 @@
+"""The door through which a knob family enters: one decorator, found by importing the folder.
+
+A *layer family* decides one choice for each layer (bits, sparsity pattern, rank, ...). Its class is a
+frozen pydantic model read from the study file's `space:` section; the decorator files it under the key
+that the study file uses. Nothing else has to be told about a new family.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Protocol, TypeVar, runtime_checkable
+
+from pydantic import BaseModel
+
+from search_spaces.ask import Ask, LayerInfo
+from search_spaces.choice import Choice, SpaceError
+
+
+@runtime_checkable
+class LayerSpace(Protocol):
+    """What may be chosen for a layer by one family."""
+
+    def suggest(self, ask: Ask, layer: LayerInfo) -> Choice:
+        """Ask for this layer's knobs and return the choice they make."""
+        ...
+
+
+ModelT = TypeVar("ModelT", bound=type[BaseModel])
+_LAYER_FAMILIES: dict[str, tuple[int, type[BaseModel]]] = {}
+
+
+def layer_family(name: str, *, order: int) -> Callable[[ModelT], ModelT]:
+    """File a layer family under the study file's key `name`.
+
+    Args:
+        name: the key in `space:`.
+        order: where the family stands when several act on one layer; lower acts first on the weight.
+
+    Raises:
+        SpaceError: the name or the order is taken.
+    """
+
+    def file_under(model: ModelT) -> ModelT:
+        for known, (known_order, known_model) in _LAYER_FAMILIES.items():
+            if known_model.__qualname__ == model.__qualname__ and known == name:
+                continue  # the same class, imported again
+            if known == name or known_order == order:
+                raise SpaceError(
+                    f"a layer family needs a name and an order of its own, but {name!r} (order {order}) "
+                    f"meets {known!r} (order {known_order})"
+                )
+        _LAYER_FAMILIES[name] = (order, model)
+        return model
+
+    return file_under
+
+
+def layer_families() -> dict[str, type[BaseModel]]:
+    """Return every layer family by name, in the order in which they act."""
+    import search_spaces
+
+    for module in pkgutil.iter_modules(search_spaces.__path__):
+        if not module.name.startswith("_") and module.name not in ("space", "family"):
+            importlib.import_module(f"search_spaces.{module.name}")
+    return {name: model for name, (_, model) in sorted(_LAYER_FAMILIES.items(), key=lambda item: item[1][0])}

@@ -1,0 +1,150 @@
+"""The whole space of a study: every family together, and its flat list of knobs.
+
+Samplers want a fixed list of knobs; designs have conditional ones. `knobs` walks the conditions once and
+returns the union; `assemble` turns any full assignment back into a `Design`, reading only those that mean
+something for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from search_spaces.accelerator import AcceleratorSpace
+from search_spaces.ask import Ask, LayerInfo
+from search_spaces.choice import SpaceError
+from search_spaces.design import Design, LayerDesign
+from search_spaces.family import LayerSpace, layer_families
+from search_spaces.learning import LearningSpace
+from search_spaces.network import NetworkChoice, NetworkSpace
+
+KnobValue = int | float | str
+Describe = Callable[[NetworkChoice], tuple[LayerInfo, ...]]
+
+
+class BaseSpace(BaseModel):
+    """The families that concern the whole network and the chip; `Space` adds the layer families."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: NetworkSpace = Field(default_factory=NetworkSpace)
+    learning: LearningSpace = Field(default_factory=LearningSpace)
+    accelerator: AcceleratorSpace
+
+    def suggest(self, ask: Ask, network: str, describe: Describe) -> Design:
+        """Ask for every knob that means something and return the design they make.
+
+        Args:
+            ask: answers the questions, in their order.
+            network: the study's network.
+            describe: the layers of a network choice.
+        """
+        chosen = self.network.suggest(ask, network)
+        spaces = self.layer_spaces()
+        return Design(
+            network=chosen,
+            layers=tuple(
+                LayerDesign(
+                    layer=layer.name, choices=tuple(space.suggest(ask, layer) for space in spaces.values())
+                )
+                for layer in describe(chosen)
+            ),
+            learning=self.learning.suggest(ask),
+            accelerator=self.accelerator.suggest(ask),
+        )
+
+    def layer_spaces(self) -> dict[str, LayerSpace]:
+        """Return the layer families of this space by name, in the order in which they act."""
+        found: dict[str, LayerSpace] = {}
+        for name in layer_families():
+            family: object = getattr(self, name)
+            if isinstance(family, LayerSpace):
+                found[name] = family
+        return found
+
+
+Space: type[BaseSpace] = create_model(
+    "Space",
+    __base__=BaseSpace,
+    __doc__="What may be chosen: one section a knob family.",
+    **{name: (model, Field(default_factory=model)) for name, model in layer_families().items()},  # type: ignore[call-overload]
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Knob:
+    """One dimension of the flat space; `ordered` values are sampled as neighbours of each other."""
+
+    name: str
+    values: tuple[KnobValue, ...]
+    ordered: bool
+
+
+@dataclass(slots=True)
+class _Replay:
+    """Answers from a full assignment; remembers what was asked, and the first knob it could not answer."""
+
+    assignment: Mapping[str, KnobValue]
+    asked: dict[str, Knob] = field(default_factory=dict)
+    answers: dict[str, KnobValue] = field(default_factory=dict)
+
+    def _answer(self, knob: Knob) -> KnobValue:
+        self.asked[knob.name] = knob
+        value = self.assignment.get(knob.name, knob.values[0])
+        if value not in knob.values:
+            value = _nearest(value, knob)
+        self.answers[knob.name] = value
+        return value
+
+    def ordinal(self, name: str, values: tuple[int | float, ...]) -> int | float:
+        answer = self._answer(Knob(name=name, values=values, ordered=True))
+        if isinstance(answer, str):
+            raise SpaceError(f"knob {name!r} takes one of {list(values)}, but got {answer!r}")
+        return answer
+
+    def categorical(self, name: str, values: tuple[str, ...]) -> str:
+        return str(self._answer(Knob(name=name, values=values, ordered=False)))
+
+
+def _nearest(value: KnobValue, knob: Knob) -> KnobValue:
+    # A knob can have fewer legal values for one network than for another; the closest one stands in.
+    if knob.ordered and not isinstance(value, str):
+        return min(knob.values, key=lambda legal: abs(float(legal) - value))
+    return knob.values[0]
+
+
+def assemble(
+    space: BaseSpace, assignment: Mapping[str, KnobValue], network: str, describe: Describe
+) -> tuple[Design, dict[str, KnobValue]]:
+    """Return the design that a full assignment makes, and the knobs that it really used."""
+    replay = _Replay(assignment=assignment)
+    design = space.suggest(replay, network, describe)
+    return design, replay.answers
+
+
+def knobs(space: BaseSpace, network: str, describe: Describe) -> dict[str, Knob]:
+    """Return every knob that any design of the space can ask for, by name, in a stable order.
+
+    Each knob's values are tried once on discovery, so a knob behind a condition is found whichever value
+    opens it. Where the same knob has other values under another condition, the union is taken.
+    """
+    found: dict[str, Knob] = {}
+    waiting: list[dict[str, KnobValue]] = [{}]
+    while waiting:
+        assignment = waiting.pop(0)
+        replay = _Replay(assignment=assignment)
+        space.suggest(replay, network, describe)
+        for name, knob in replay.asked.items():
+            known = found.get(name)
+            new = [value for value in knob.values if known is None or value not in known.values]
+            if not new:
+                continue
+            union = (() if known is None else known.values) + tuple(new)
+            if knob.ordered:
+                union = tuple(sorted(union, key=lambda value: float(value)))
+            found[name] = Knob(name=name, values=union, ordered=knob.ordered)
+            prefix = dict(replay.answers)
+            waiting.extend(prefix | {name: value} for value in new if prefix[name] != value)
+    return found

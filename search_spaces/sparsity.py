@@ -1,0 +1,178 @@
+"""The sparsity knob family: which weights of a layer are zero, in which pattern, and how many."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from search_spaces.ask import Ask, LayerInfo
+from search_spaces.choice import SpaceError, choice
+from search_spaces.family import layer_family
+from search_spaces.values import Values
+
+
+def _check_density(density: float) -> None:
+    if not 0 < density <= 1:
+        raise SpaceError(f"`0 < density <= 1` must hold, but got density={density}")
+
+
+@choice(family="sparsity")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dense:
+    """Every weight is kept."""
+
+
+@choice(family="sparsity")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unstructured:
+    """The weights of largest magnitude are kept, wherever they stand.
+
+    Args:
+        density: fraction of the weights that is kept.
+
+    Raises:
+        SpaceError: a density outside (0, 1].
+
+    Source: magnitude pruning, Han et al., NeurIPS 2015.
+    """
+
+    density: float
+
+    def __post_init__(self) -> None:
+        _check_density(self.density)
+
+
+@choice(family="sparsity")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NM:
+    """In every run of `m` weights along the input channels, the `n` of largest magnitude are kept.
+
+    Raises:
+        SpaceError: `1 <= n < m` does not hold.
+
+    Source: Mishra et al., arXiv 2104.08378 (2:4).
+    """
+
+    n: int
+    m: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n < self.m:
+            raise SpaceError(f"`1 <= n < m` must hold for n:m sparsity, but got n={self.n}, m={self.m}")
+
+    @property
+    def density(self) -> float:
+        """Fraction of the weights that is kept."""
+        return self.n / self.m
+
+
+@choice(family="sparsity")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FilterPruned:
+    """Whole filters (output channels) of smallest L1 norm are zero; at least one is kept.
+
+    Args:
+        density: fraction of the filters that is kept.
+
+    Raises:
+        SpaceError: a density outside (0, 1].
+
+    Source: Li et al., ICLR 2017.
+    """
+
+    density: float
+
+    def __post_init__(self) -> None:
+        _check_density(self.density)
+
+
+SparsityChoice = Dense | Unstructured | NM | FilterPruned
+_WITH_DENSITY: dict[str, Callable[[float], SparsityChoice]] = {
+    "unstructured": lambda density: Unstructured(density=density),
+    "filter": lambda density: FilterPruned(density=density),
+}
+
+
+def parse_nm(pattern: str) -> NM | None:
+    """Return the `NM` that a name such as `"2:4"` means; None for any other name."""
+    n, colon, m = pattern.partition(":")
+    return NM(n=int(n), m=int(m)) if colon and n.isdecimal() and m.isdecimal() else None
+
+
+def fits(pattern: str, layer: LayerInfo) -> bool:
+    """Say whether a pattern can be laid on a layer.
+
+    n:m needs a whole number of runs of m input channels. Filters are pruned in convolutions of two
+    filters or more: the outputs of a linear layer are mostly classes, which nobody wants to lose.
+    """
+    nm = parse_nm(pattern)
+    if nm is not None:
+        return layer.weight_shape[1] % nm.m == 0
+    if pattern == "filter":
+        return layer.kind == "conv2d" and layer.weight_shape[0] > 1
+    return pattern == "dense" or math.prod(layer.weight_shape) > 1
+
+
+def _known_pattern(pattern: str) -> str:
+    try:
+        nm = parse_nm(pattern)
+    except SpaceError as error:
+        raise ValueError(f"pattern {pattern!r}: {error}") from error
+    named = ["dense", *_WITH_DENSITY]
+    if nm is None and pattern not in named:
+        close = difflib.get_close_matches(pattern, named, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"no pattern is named {pattern!r}.{hint} Known: {', '.join(named)}, n:m such as '2:4'.")
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_known_pattern)]
+Density = Annotated[float, Field(gt=0, lt=1)]
+
+
+@layer_family("sparsity", order=10)  # before quantization, which then scales the weights that stay
+class SparsitySpace(BaseModel):
+    """Which patterns of zeros, and which densities, may be chosen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    patterns: Values[Pattern] = Field(
+        default=("dense",),
+        description="dense, unstructured, filter (whole output channels), or n:m such as 2:4.",
+    )
+    density: Values[Density] = Field(
+        default=(0.5,), description="Fractions of weights (unstructured) or of filters (filter) to keep."
+    )
+    per_layer: bool = Field(default=True, description="Each layer its own pattern, or one choice for all.")
+
+    def suggest(self, ask: Ask, layer: LayerInfo) -> SparsityChoice:
+        """Ask for the pattern and, only where it has one, for the density.
+
+        A layer is offered the patterns that fit it. With one choice for all, a layer that the choice does
+        not fit stays dense, as NVIDIA's ASP does it.
+
+        Raises:
+            SpaceError: no pattern of the space fits the layer.
+        """
+        if not self.per_layer:
+            pattern = ask.categorical("all.sparsity", self.patterns)
+            return self._chosen(ask, pattern, "all") if fits(pattern, layer) else Dense()
+        legal = tuple(pattern for pattern in self.patterns if fits(pattern, layer))
+        if not legal:
+            shape = "x".join(str(size) for size in layer.weight_shape)
+            raise SpaceError(
+                f"no pattern of {list(self.patterns)} fits layer {layer.name!r} ({layer.kind}, weights {shape}): "
+                "n:m needs a multiple of m input channels, filter a convolution of two filters or more; "
+                "legal here: dense, unstructured. Add one of them to `patterns`"
+            )
+        return self._chosen(ask, ask.categorical(f"{layer.name}.sparsity", legal), layer.name)
+
+    def _chosen(self, ask: Ask, pattern: str, prefix: str) -> SparsityChoice:
+        if pattern in _WITH_DENSITY:
+            return _WITH_DENSITY[pattern](float(ask.ordinal(f"{prefix}.density", self.density)))
+        return parse_nm(pattern) or Dense()

@@ -1,0 +1,1 @@
+"""The questions: YAML study files that ship with the tool."""
