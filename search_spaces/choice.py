@@ -36,7 +36,7 @@ class SpaceError(ValueError):
 class Choice(Protocol):
     """Any frozen dataclass; that its type is registered is checked where it is written or read."""
 
-    __dataclass_fields__: ClassVar[dict[str, Field[object]]]  # type: ignore[misc]  # set by @dataclass
+    __dataclass_fields__: ClassVar[dict[str, Field[object]]]  # set by @dataclass
 
 
 _ENVELOPE = frozenset({"type", "version", "data"})
@@ -156,7 +156,7 @@ def _encode(value: object, path: str) -> JsonValue:
         return value
     if isinstance(value, tuple):
         return [_encode(item, f"{path}[{position}]") for position, item in enumerate(value)]
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return to_json(value)
     raise SpaceError(
         f"{path} must hold numbers, strings, enums, tuples or choices, but it holds a "
@@ -166,7 +166,9 @@ def _encode(value: object, path: str) -> JsonValue:
 
 def _decode_choice(document: JsonValue, path: str) -> Choice:
     if not isinstance(document, Mapping) or set(document) != _ENVELOPE:
-        raise SpaceError(f"{path} must be a choice with exactly the keys type, version, data, but is {document!r}")
+        raise SpaceError(
+            f"{path} must be a choice with exactly the keys type, version, data, but is {document!r}"
+        )
     name, version, data = document["type"], document["version"], document["data"]
     if not isinstance(name, str) or name not in _ENTRIES:
         raise SpaceError(f"{path}: no choice is named {name!r}.{nearest(str(name), list(_ENTRIES))}")
@@ -180,7 +182,8 @@ def _decode_choice(document: JsonValue, path: str) -> Choice:
         raise SpaceError(f"{path}.data must map field names to values, but is {data!r}")
     arguments = _decode_fields(entry.kind, data, f"{path}.data")
     try:
-        return entry.kind(**arguments)
+        value: Choice = entry.kind(**arguments)
+        return value
     except SpaceError as error:
         raise SpaceError(f"{path}: {error}") from error
 
@@ -189,7 +192,8 @@ def _decode_fields(kind: type, data: Mapping[str, JsonValue], path: str) -> dict
     members = {field.name: field for field in _fields(kind)}
     unknown = sorted(set(data) - set(members))
     if unknown:
-        raise SpaceError(f"{path}: {kind.__name__} has no field {unknown[0]!r}.{nearest(unknown[0], list(members))}")
+        known = nearest(unknown[0], list(members))
+        raise SpaceError(f"{path}: {kind.__name__} has no field {unknown[0]!r}.{known}")
     missing = [
         name
         for name, field in members.items()

@@ -59,8 +59,8 @@ class UniformQuantization:
 
 def _legal(bits: int) -> int:
     if bits not in LEGAL_BITS:
-        nearest_bits = min(LEGAL_BITS, key=lambda legal: abs(legal - bits))
-        raise ValueError(f"bits must be one of {list(LEGAL_BITS)}, but got {bits}; the nearest is {nearest_bits}")
+        closest = min(LEGAL_BITS, key=lambda legal: abs(legal - bits))
+        raise ValueError(f"bits must be one of {list(LEGAL_BITS)}, but got {bits}; the nearest is {closest}")
     return bits
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from search_spaces.ask import Ask, LayerInfo
 from search_spaces.choice import SpaceError, choice
@@ -127,11 +127,19 @@ def _known_pattern(pattern: str) -> str:
     if nm is None and pattern not in named:
         close = difflib.get_close_matches(pattern, named, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"no pattern is named {pattern!r}.{hint} Known: {', '.join(named)}, n:m such as '2:4'.")
+        raise ValueError(f"no pattern is named {pattern!r}.{hint} Known: {', '.join(named)}, or n:m ('2:4').")
     return pattern
 
 
-Pattern = Annotated[str, AfterValidator(_known_pattern)]
+def _from_sexagesimal(pattern: object) -> object:
+    # NOTE: YAML 1.1 reads an unquoted 2:4 as base 60, that is 124; no pattern is a number, so undo it.
+    if type(pattern) is int:
+        n, m = divmod(pattern, 60)
+        return f"{n}:{m}"
+    return pattern
+
+
+Pattern = Annotated[str, BeforeValidator(_from_sexagesimal), AfterValidator(_known_pattern)]
 Density = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -166,8 +174,8 @@ class SparsitySpace(BaseModel):
         if not legal:
             shape = "x".join(str(size) for size in layer.weight_shape)
             raise SpaceError(
-                f"no pattern of {list(self.patterns)} fits layer {layer.name!r} ({layer.kind}, weights {shape}): "
-                "n:m needs a multiple of m input channels, filter a convolution of two filters or more; "
+                f"no pattern of {list(self.patterns)} fits layer {layer.name!r} "
+                f"({layer.kind}, weights {shape}): n:m needs a multiple of m input channels, filter a convolution of two filters or more; "
                 "legal here: dense, unstructured. Add one of them to `patterns`"
             )
         return self._chosen(ask, ask.categorical(f"{layer.name}.sparsity", legal), layer.name)
