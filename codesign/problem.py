@@ -1,0 +1,94 @@
+"""A study file turned into something that evaluates designs: the one place where the floors are joined."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from evaluators.bench import Bench, DatasetSpec
+from evaluators.evaluate import Evaluation, evaluate
+from evaluators.scores import Scores
+from search_spaces.ask import LayerInfo
+from search_spaces.choice import JsonValue
+from search_spaces.design import Design, design_to_json
+from search_spaces.network import NetworkChoice
+
+from codesign.layers import layers_to_json
+from codesign.results import TrialResult, TrialState, Violation
+from codesign.study_file import StudyFile
+
+
+class Problem:
+    """Evaluates designs for one study.
+
+    Args:
+        cache: folder of the trained halves; None keeps none.
+    """
+
+    def __init__(self, study: StudyFile, cache: Path | None) -> None:
+        self._study = study
+        self.bench = Bench(
+            dataset=DatasetSpec(
+                name=study.dataset.name,
+                data_root=study.dataset.data_root,
+                download=study.dataset.download,
+                train_examples=study.dataset.train_examples,
+                validation_fraction=study.dataset.validation_fraction,
+            ),
+            recipe=study.training,
+            seed=study.seed,
+            cache=cache,
+        )
+
+    def describe(self, network: NetworkChoice) -> tuple[LayerInfo, ...]:
+        """Return the layers of one network."""
+        return self.bench.layers(network)
+
+    def describe_all(self) -> JsonValue:
+        """Return the layers of every network of the space as JSON data."""
+        networks = {*self._study.space_.network.every_choice(self._study.network.name)}
+        networks |= {*self._study.reference_space.network.every_choice(self._study.network.name)}
+        return layers_to_json({network: self.describe(network) for network in networks})
+
+    def evaluate(self, design: Design, *, gate: bool) -> Evaluation:
+        """Walk one design; the reference design is not gated, since every gain is a gain over it."""
+        return evaluate(design, self.bench, keeps=self._keeps if gate else lambda scores: True)
+
+    def _keeps(self, scores: Scores) -> bool:
+        return all(
+            constraint.violation(scores[constraint.score]) <= 0
+            for constraint in self._study.constraints
+            if constraint.score in scores
+        )
+
+
+def evaluation_to_result(
+    number: int, design: Design, evaluation: Evaluation, study: StudyFile
+) -> TrialResult:
+    """Return the trial's result: its scores held against the constraints."""
+    scores = evaluation.scores.as_dict()
+    broken = [name for name, value in scores.items() if not math.isfinite(value)]
+    if broken:
+        return failure_to_result(number, design, f"not a finite number: {', '.join(broken)}")
+    margins = {c.text: c.violation(scores[c.score]) for c in study.constraints if c.score in scores}
+    violations = tuple(
+        Violation(constraint=c.text, value=scores[c.score], bound=c.bound, excess=margins[c.text])
+        for c in study.constraints
+        if margins.get(c.text, 0.0) > 0
+    )
+    return TrialResult(
+        trial=number,
+        state=TrialState.GATED if evaluation.gated else TrialState.COMPLETED,
+        design=design_to_json(design),
+        scores=scores,
+        expected=evaluation.expected.as_dict(),
+        violations=violations,
+        margins=margins,
+        seconds=evaluation.seconds,
+        cached=evaluation.cached,
+    )
+
+
+def failure_to_result(number: int, design: Design, reason: str) -> TrialResult:
+    """Return the result of a trial that has no scores."""
+    return TrialResult(trial=number, state=TrialState.FAILED, design=design_to_json(design), reason=reason)

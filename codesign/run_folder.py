@@ -1,0 +1,245 @@
+"""One run on disk: where everything stands, and who may drive it.
+
+    runs/<study>/
+      study.yaml       the resolved study file
+      manifest.json    format version, study hash, versions, command, git commit
+      journal.log      the trial storage (unless the study names another)
+      layers.json      the layers of every network of the space
+      trials/00012/    design.json, result.json, cost.json of one trial
+      cache/           trained algorithmic halves
+      sessions.jsonl   one line per driver: wall time, busy time of the workers
+      front.json       the front, and report.html, the page
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import cast
+
+from codesign.errors import RunFolderError
+from codesign.files import read_json, write_atomic, write_json
+from codesign.results import TrialResult, result_from_json
+from codesign.study_file import StudyFile, parse_study
+
+FORMAT = 1
+_PACKAGES = ("codesign", "torch", "optuna", "numpy", "networkx", "moocore", "scikit-learn", "ray")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFolder:
+    """The paths of one run; every reader and writer goes through here."""
+
+    path: Path
+
+    @property
+    def study_path(self) -> Path:
+        """The resolved study file."""
+        return self.path / "study.yaml"
+
+    @property
+    def manifest_path(self) -> Path:
+        """Format version, study hash and environment."""
+        return self.path / "manifest.json"
+
+    @property
+    def journal_path(self) -> Path:
+        """The default trial storage."""
+        return self.path / "journal.log"
+
+    @property
+    def layers_path(self) -> Path:
+        """The layers of every network of the space."""
+        return self.path / "layers.json"
+
+    @property
+    def cache_path(self) -> Path:
+        """Trained algorithmic halves, by their hash."""
+        return self.path / "cache"
+
+    @property
+    def front_path(self) -> Path:
+        """The front as JSON."""
+        return self.path / "front.json"
+
+    @property
+    def report_path(self) -> Path:
+        """The report."""
+        return self.path / "report.html"
+
+    @property
+    def sessions_path(self) -> Path:
+        """One line per driver session."""
+        return self.path / "sessions.jsonl"
+
+    def trial_path(self, number: int) -> Path:
+        """The folder of one trial."""
+        return self.path / "trials" / f"{number:05d}"
+
+    def result_path(self, number: int) -> Path:
+        """The published result of one trial."""
+        return self.trial_path(number) / "result.json"
+
+    def study(self) -> StudyFile:
+        """Return the resolved study file."""
+        try:
+            text = self.study_path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise RunFolderError(f"{self.study_path} cannot be read: {error.strerror}") from None
+        return parse_study(text, str(self.study_path))
+
+    def asked(self) -> tuple[int, ...]:
+        """Return the numbers of all trials that were ever drawn."""
+        folder = self.path / "trials"
+        if not folder.is_dir():
+            return ()
+        return tuple(sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()))
+
+    def result(self, number: int) -> TrialResult | None:
+        """Return the published result of a trial, or None while there is none."""
+        try:
+            text = self.result_path(number).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        try:
+            return result_from_json(text)
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunFolderError(f"{self.result_path(number)} is not a trial result: {error}") from None
+
+    def results(self) -> tuple[TrialResult, ...]:
+        """Return all published results by trial number."""
+        found = (self.result(number) for number in self.asked())
+        return tuple(result for result in found if result is not None)
+
+    def manifest(self) -> dict[str, object]:
+        """Return the manifest."""
+        return cast("dict[str, object]", read_json(self.manifest_path))
+
+    def log_session(self, session: dict[str, object]) -> None:
+        """Append one line about a driver session."""
+        with self.sessions_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(session) + "\n")
+
+    def sessions(self) -> tuple[dict[str, float], ...]:
+        """Return the finished driver sessions; a torn last line is left out."""
+        if not self.sessions_path.is_file():
+            return ()
+        found = []
+        for line in self.sessions_path.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return tuple(found)
+
+    @contextmanager
+    def driver_lock(self) -> Iterator[None]:
+        """Hold the right to drive this run; only one process may at a time.
+
+        POSIX record locks, since forked workers would inherit (and so keep) a `flock`.
+
+        Raises:
+            RunFolderError: another process drives it.
+        """
+        with (self.path / "driver.lock").open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                raise RunFolderError(
+                    f"{self.path} is driven by another process (id {file.read().strip() or 'unknown'}): "
+                    f"wait for it, stop it, or watch it with `cosearch status {self.path}`"
+                ) from None
+            file.seek(0)
+            file.truncate()
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def is_driven(self) -> bool:
+        """Return whether some process drives this run right now."""
+        lock = self.path / "driver.lock"
+        if not lock.is_file():
+            return False
+        with lock.open("r+", encoding="utf-8") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return True
+            return False
+
+
+def create(path: Path, study: StudyFile, command: str) -> RunFolder:
+    """Make the folder of a new run.
+
+    Raises:
+        RunFolderError: the folder exists and is not empty; nothing is changed then.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        known = (path / "manifest.json").is_file()
+        way_out = f"`cosearch resume {path}` continues it, " if known else ""
+        raise RunFolderError(f"{path} exists already: {way_out}`--out DIR` starts another beside it")
+    folder = RunFolder(path=path)
+    write_atomic(folder.study_path, study.to_yaml())
+    write_json(folder.manifest_path, _environment() | {"study_hash": study.hash(), "command": command})
+    return folder
+
+
+def open_run(path: Path) -> RunFolder:
+    """Open an existing run.
+
+    Raises:
+        RunFolderError: it is not a run folder, or one of another version.
+    """
+    folder = RunFolder(path=path)
+    if not folder.manifest_path.is_file():
+        raise RunFolderError(
+            f"{path} is not a run folder (it has no manifest.json); `cosearch run STUDY --out {path}` makes one"
+        )
+    version = folder.manifest().get("format")
+    if version != FORMAT:
+        raise RunFolderError(
+            f"{path} has run format {version!r}, but this version of cosearch reads format {FORMAT}: "
+            "use the version named in its manifest.json"
+        )
+    return folder
+
+
+def _environment() -> dict[str, object]:
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "packages": versions,
+        "git_commit": _git_commit(),
+        "argv": [re.sub(r"//[^/@]*@", "//***@", argument) for argument in sys.argv],  # no passwords in URLs
+    }
+
+
+def _git_commit() -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

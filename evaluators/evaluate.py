@@ -1,0 +1,145 @@
+"""Design -> scores: the whole walk, top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+
+from search_spaces.design import AlgorithmicHalf, Design
+
+from evaluators.bench import Bench, Trained, Traced
+from evaluators.cost.area import area_mm2
+from evaluators.cost.model import CostReport, cost
+from evaluators.scores import Accuracy, Facts, PassFacts, Scores, derive
+from evaluators.techniques import observe, rewrite
+from evaluators.workload.graph import Workload
+from evaluators.workload.memory import peak_bits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Priced:
+    """What a rewritten network costs on an accelerator."""
+
+    inference: CostReport
+    training: CostReport
+    facts: Facts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """What one design is worth.
+
+    Args:
+        expected: the cost scores from the densities that the design asks for, before any training.
+        scores: the measured scores; equal to `expected` where the design was gated.
+        gated: a constraint is broken by the cost alone, and nothing was trained.
+        trained: the trained half; None where gated.
+        seconds: what `cost` and `training` took, and the `total`.
+    """
+
+    expected: Scores
+    scores: Scores
+    gated: bool
+    priced: Priced
+    trained: Trained | None
+    cached: bool
+    seconds: dict[str, float]
+
+    def ledger(self) -> dict[str, object]:
+        """Return where the energy of each pass goes, as JSON data."""
+        return {
+            "version": 1,
+            "inference": self.priced.inference.to_json(),
+            "training": self.priced.training.to_json(),
+        }
+
+
+def evaluate(design: Design, bench: Bench, *, keeps: Callable[[Scores], bool]) -> Evaluation:
+    """Walk one design from its choices to its scores.
+
+    Args:
+        keeps: the gate; whether cost scores keep every constraint.
+
+    Raises:
+        HardwareError: the accelerator's parameters are not its template's.
+        DivergedError: training met a NaN or an infinite loss.
+    """
+    started = time.perf_counter()
+    traced = bench.trace(design.network, design.learning)
+    asked = compress(traced, design.algorithm)
+    expected = price(asked, design, accuracy=None)
+    scores = derive(expected.facts)
+    priced_at = time.perf_counter()
+    if not keeps(scores):
+        return Evaluation(
+            expected=scores,
+            scores=scores,
+            gated=True,
+            priced=expected,
+            trained=None,
+            cached=False,
+            seconds={"cost": priced_at - started, "training": 0.0, "total": priced_at - started},
+        )
+    trained, cached = bench.train(design.algorithm)
+    trained_at = time.perf_counter()
+    measured = price(measure(asked, trained), design, accuracy=trained.accuracy)
+    done = time.perf_counter()
+    return Evaluation(
+        expected=scores,
+        scores=derive(measured.facts),
+        gated=False,
+        priced=measured,
+        trained=trained,
+        cached=cached,
+        seconds={
+            "cost": done - trained_at + priced_at - started,
+            "training": trained_at - priced_at,
+            "total": done - started,
+        },
+    )
+
+
+def compress(traced: Traced, half: AlgorithmicHalf) -> Traced:
+    """Let every choice of the design rewrite both passes, layer by layer, in the families' order."""
+    return Traced(
+        inference=_rewritten(traced.inference, half), training=_rewritten(traced.training, half)
+    )
+
+
+def _rewritten(workload: Workload, half: AlgorithmicHalf) -> Workload:
+    steps = [(layer.layer, choice) for layer in half.layers for choice in layer.choices]
+    return reduce(lambda done, step: rewrite(step[1], done, step[0]), steps, workload)
+
+
+def measure(asked: Traced, trained: Trained) -> Traced:
+    """Put the measured densities of weights and activations in the place of the expected ones."""
+    return Traced(
+        inference=observe(asked.inference, trained.densities),
+        training=observe(asked.training, trained.densities),
+    )
+
+
+def price(traced: Traced, design: Design, *, accuracy: Accuracy | None) -> Priced:
+    """Return the cost of both passes on the design's accelerator, and the facts that scores derive from."""
+    accelerator = design.accelerator.build()
+    inference, training = cost(traced.inference, accelerator), cost(traced.training, accelerator)
+    facts = Facts(
+        inference=_pass(inference, traced.inference),
+        training=_pass(training, traced.training),
+        storage_bits=traced.inference.parameter_bits,
+        area_mm2=area_mm2(accelerator),
+        accuracy=accuracy,
+    )
+    return Priced(inference=inference, training=training, facts=facts)
+
+
+def _pass(report: CostReport, workload: Workload) -> PassFacts:
+    return PassFacts(
+        energy_pj=report.energy_pj,
+        latency_s=report.latency_s,
+        macs=report.macs,
+        dram_bits=report.dram_bits,
+        peak_bits=float(peak_bits(workload)),
+    )
