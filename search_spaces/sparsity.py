@@ -175,8 +175,9 @@ class SparsitySpace(BaseModel):
             shape = "x".join(str(size) for size in layer.weight_shape)
             raise SpaceError(
                 f"no pattern of {list(self.patterns)} fits layer {layer.name!r} "
-                f"({layer.kind}, weights {shape}): n:m needs a multiple of m input channels, filter a convolution of two filters or more; "
-                "legal here: dense, unstructured. Add one of them to `patterns`"
+                f"({layer.kind}, weights {shape}): n:m needs a multiple of m input channels, "
+                "filter a convolution of two filters or more; legal here: dense, unstructured. "
+                "Add one of them to `patterns`"
             )
         return self._chosen(ask, ask.categorical(f"{layer.name}.sparsity", legal), layer.name)
 
