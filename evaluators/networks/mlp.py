@@ -21,7 +21,7 @@ def build(*, width: float, depth: int, input_shape: tuple[int, int, int], num_cl
     for number in range(1, depth + 1):
         modules[f"hidden{number}"] = nn.Linear(features, hidden, bias=False)
         modules[f"norm{number}"] = nn.BatchNorm1d(hidden)
-        modules[f"relu{number}"] = nn.ReLU(inplace=True)
+        modules[f"relu{number}"] = nn.ReLU()
         features = hidden
     modules["classifier"] = nn.Linear(features, num_classes)
     return nn.Sequential(modules)

@@ -49,7 +49,7 @@ def _unit(
         [
             (f"{prefix}conv", convolution),
             (f"{prefix}norm", nn.BatchNorm2d(channels_out)),
-            (f"{prefix}relu", nn.ReLU6(inplace=True)),
+            (f"{prefix}relu", nn.ReLU6()),
         ]
     )
 

@@ -25,7 +25,7 @@ def build(*, width: float, depth: int, input_shape: tuple[int, int, int], num_cl
     modules: OrderedDict[str, nn.Module] = OrderedDict(
         conv=nn.Conv2d(input_shape[0], channels, kernel_size=3, padding=1, bias=False),
         norm=nn.BatchNorm2d(channels),
-        relu=nn.ReLU(inplace=True),
+        relu=nn.ReLU(),
     )
     for number, base in enumerate(STAGE_CHANNELS, start=1):
         blocks: OrderedDict[str, nn.Module] = OrderedDict()

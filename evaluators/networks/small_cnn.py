@@ -41,5 +41,5 @@ def _stage(channels_in: int, channels_out: int, depth: int, stride: int) -> nn.S
             bias=False,  # the normalisation that follows has one
         )
         modules[f"norm{number}"] = nn.BatchNorm2d(channels_out)
-        modules[f"relu{number}"] = nn.ReLU(inplace=True)
+        modules[f"relu{number}"] = nn.ReLU()
     return nn.Sequential(modules)
