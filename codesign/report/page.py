@@ -44,7 +44,7 @@ def render(data: ReportData) -> str:
     """
     style = _asset("page.css")
     script = _script()
-    return string.Template(_asset("page.html")).substitute(
+    page = string.Template(_asset("page.html")).substitute(
         script_hash=_hash(script),
         style_hash=_hash(style),
         style=style,
@@ -60,6 +60,8 @@ def render(data: ReportData) -> str:
         commands=_commands(data.commands),
         data=embedded(data),
     )
+    # NOTE: a lone surrogate (a file name that was not UTF-8) could not be written to a file; it becomes "?".
+    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def _asset(name: str) -> str:

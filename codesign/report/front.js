@@ -1,0 +1,55 @@
+// The front as a table: click a heading to sort, a row to select.
+
+const frontRows = [...front, ...(reference !== null && !reference.front ? [reference] : [])];
+const frontScores = shownScores([]).filter((score) => frontRows.some((trial) => isNumber(valueOf(trial, score))));
+
+function drawFront() {
+  const host = byId("front");
+  byId("front-note").textContent = frontWords();
+  if (frontRows.length === 0) {
+    host.replaceChildren(el("p", { class: "note empty" }, "The front is empty."));
+    return;
+  }
+  host.replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, heading("trial", "Trial"), frontScores.map((score) => heading(score.name, capital(score.label))))),
+    el("tbody", {}, sortedRows().map(frontRow))));
+}
+
+function frontWords() {
+  if (front.length === 0) return "No completed design is on the front.";
+  const many = front.length === 1 ? "One design that nobody beats" : `${front.length} designs that nobody beats`;
+  return `${many} in every objective at once${reference === null ? "." : ", with the change from the reference under each score."} Select a row to see it above and below.`;
+}
+
+function heading(name, words) {
+  const sorted = state.sort === name ? (state.down ? "descending" : "ascending") : "none";
+  const button = el("button", { type: "button" }, words);
+  button.addEventListener("click", () => update(state.sort === name ? { down: !state.down } : { sort: name, down: false }));
+  return el("th", { scope: "col", "aria-sort": sorted }, button);
+}
+
+// Missing values stay at the end whichever way the rest is sorted.
+function sortedRows() {
+  const score = scoreByName.get(state.sort) ?? null;
+  const key = (trial) => (score === null ? trial.number : valueOf(trial, score));
+  const way = state.down ? -1 : 1;
+  return [...frontRows].sort((a, b) => {
+    const [u, v] = [key(a), key(b)];
+    if (!isNumber(u) || !isNumber(v)) return Number(!isNumber(u)) - Number(!isNumber(v)) || a.number - b.number;
+    return way * (u - v) || a.number - b.number;
+  });
+}
+
+function frontRow(trial) {
+  const pick = el("button", { type: "button", class: "link", "aria-label": `Select trial ${trial.number}` }, String(trial.number));
+  const row = el("tr", { "data-trial": trial.number, class: trial.number === state.trial ? "picked" : null }, el("td", {}, pick, ...tagsOf(trial)),
+    frontScores.map((score) => {
+      const { text: words, tone } = trial.reference ? { text: "", tone: "" } : change(score, valueOf(trial, score), valueOf(reference, score));
+      return el("td", { class: "num" }, format(score, valueOf(trial, score)), words ? el("span", { class: `delta ${tone}` }, words) : null);
+    }));
+  row.addEventListener("click", () => update({ trial: trial.number }));
+  return row;
+}
+
+function pickRow() {
+  for (const row of byId("front").querySelectorAll("tbody tr")) row.classList.toggle("picked", Number(row.dataset.trial) === state.trial);
+}

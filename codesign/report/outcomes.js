@@ -1,0 +1,31 @@
+// Trials that were stopped or failed, with what they broke.
+
+let outcome = "all";
+const unlucky = trials.filter((trial) => trial.state !== "completed");
+
+function drawOutcomes() {
+  const host = byId("outcomes");
+  if (unlucky.length === 0) {
+    byId("outcomes-filter").replaceChildren();
+    host.replaceChildren(el("p", { class: "note" }, trials.length === 0 ? "The study holds no trial yet." : "Every trial completed within the constraints."));
+    return;
+  }
+  byId("outcomes-filter").replaceChildren(...["all", "gated", "failed"].map(filterButton));
+  const shown = unlucky.filter((trial) => outcome === "all" || trial.state === outcome);
+  host.replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, ["Trial", "State", "Why"].map((words) => el("th", { scope: "col", class: "text" }, words)))),
+    el("tbody", {}, shown.map(outcomeRow))));
+}
+
+function filterButton(kind) {
+  const count = kind === "all" ? unlucky.length : unlucky.filter((trial) => trial.state === kind).length;
+  const button = el("button", { type: "button", "aria-pressed": String(outcome === kind), disabled: count === 0 }, `${capital(kind)} (${count})`);
+  button.addEventListener("click", () => { outcome = kind; drawOutcomes(); });
+  return button;
+}
+
+function outcomeRow(trial) {
+  const pick = el("button", { type: "button", class: "link", "aria-label": `Select trial ${trial.number}` }, String(trial.number));
+  pick.addEventListener("click", () => update({ trial: trial.number }));
+  const words = [...trial.violations, ...(trial.reason ? [trial.reason] : [])];
+  return el("tr", {}, el("td", {}, pick), el("td", {}, trial.state), el("td", {}, (words.length > 0 ? words : ["No reason was recorded."]).map((line) => el("p", {}, line))));
+}
