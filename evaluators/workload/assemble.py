@@ -1,0 +1,361 @@
+"""From a recording to a `Structure`: ops, tensors, roles, phases, layers, lifetimes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from evaluators.workload.contractions import HANDLERS, Bound, Part
+from evaluators.workload.graph import Contraction, LoopNest, Op, Operand, Phase, Role, Structure, TensorInfo
+from evaluators.workload.kinds import GATHERING, OVERWRITING, kind_of
+from evaluators.workload.recorder import Call, Recorder, Region, View
+
+
+@dataclass(kw_only=True, slots=True)
+class Names:
+    """What the storages of a recording are, as far as the step that was run knows: storage -> name."""
+
+    inputs: dict[int, str] = field(default_factory=dict)
+    parameters: dict[str, int] = field(default_factory=dict)  # path -> storage: tied ones share theirs
+    buffers: dict[int, str] = field(default_factory=dict)
+    states: dict[int, str] = field(default_factory=dict)
+    gradients: dict[int, int] = field(default_factory=dict)  # parameter -> gradient
+    outputs: set[int] = field(default_factory=set)
+
+    def with_outputs(self, recorder: Recorder, results: object) -> Names:
+        """Note what the step returned."""
+        leaves = [leaf for leaf in pytree.tree_leaves(results) if isinstance(leaf, Tensor)]
+        self.outputs.update(recorder.register(leaf).storage for leaf in leaves)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One op in the making."""
+
+    call: int
+    part: Part
+    phase: Phase
+    layer: str | None
+
+
+def assemble(recorder: Recorder, names: Names) -> Structure:
+    """Return the structure of a recorded step."""
+    sources = _Sources.of(recorder.calls, names)
+    steps: list[Step] = []
+    unmodelled: dict[str, None] = {}
+    for position, call in enumerate(recorder.calls):
+        for part in _parts(call, sources, unmodelled):
+            steps.append(_step(position, call, part, sources))
+    steps = _weight_side(steps, names)
+    roles = _roles(recorder, steps, names)
+    tensors = _tensor_infos(recorder, steps, names, roles)
+    born, last = _framework_lifetimes(recorder, steps)
+    persistent = np.array([storage.born < 0 for storage in recorder.storages], dtype=np.bool_)
+    return Structure(
+        ops=tuple(_op(step, recorder.calls[step.call]) for step in steps),
+        tensors=tensors,
+        born=born,
+        last=last,
+        persistent=persistent,
+        gradients=dict(names.gradients),
+        parameters=dict(names.parameters),
+        unmodelled=tuple(unmodelled),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sources:
+    """What has to be known of the whole recording before its calls can be read.
+
+    Attributes:
+        constant: Storages that depend on parameters only, not on data: weights and what is made of them.
+        forward: Autograd node -> the forward products that it may belong to.
+        module: Autograd node -> module path of its forward op.
+        paths: Parameter storage -> its paths.
+        crowded: Modules that own several contraction weights: their layers carry the parameter's name.
+    """
+
+    constant: set[int]
+    forward: dict[int, list[Bound]]
+    module: dict[int, str]
+    paths: dict[int, list[str]]
+    crowded: set[str]
+
+    @classmethod
+    def of(cls, calls: Sequence[Call], names: Names) -> _Sources:
+        paths: dict[int, list[str]] = {}
+        for path, storage in names.parameters.items():
+            paths.setdefault(storage, []).append(path)
+        constant = set(paths)
+        forward: dict[int, list[Bound]] = {}
+        module: dict[int, str] = {}
+        weights: dict[int, None] = {}
+        for call in calls:
+            if call.region is not Region.FORWARD:
+                continue
+            module.setdefault(call.node, call.module)
+            read = [view.storage for view in call.views()]
+            if read and all(storage in constant for storage in read):
+                constant.update(view.storage for view in call.outputs)
+            for part in HANDLERS[call.name](call) if call.name in HANDLERS else ():
+                if part.bound is not None:
+                    bound = _weight_second(part.bound, constant)
+                    forward.setdefault(call.node, []).append(bound)
+                    weights[bound.weight_view.storage] = None
+        owners = [path.rpartition(".")[0] for storage in weights for path in paths.get(storage, ())[:1]]
+        return cls(
+            constant=constant,
+            forward=forward,
+            module=module,
+            paths=paths,
+            crowded={owner for owner in owners if owners.count(owner) > 1},
+        )
+
+    def weight(self, call: Call, bound: Bound) -> int:
+        """Return the weight of a product; for a weight gradient, the weight whose gradient it is."""
+        if call.region is not Region.BACKWARD or bound.output is not Operand.WEIGHT:
+            return bound.weight_view.storage
+        data = {bound.input_view.storage, bound.output_view.storage}
+        for forward in self.forward.get(call.node, ()):
+            if data & {forward.input_view.storage, forward.output_view.storage}:
+                return forward.weight_view.storage
+        return bound.weight_view.storage
+
+    def layer(self, module: str, weight: int) -> str:
+        """Return the layer of a contraction: the module that owns its weight, else the running module."""
+        candidates = self.paths.get(weight)
+        if candidates is None:
+            return module
+        path = max(candidates, key=lambda path: _common(path, module))
+        owner, _, _ = path.rpartition(".")
+        return path if owner in self.crowded else owner
+
+
+def _common(path: str, module: str) -> int:
+    """Return how many leading names two paths share."""
+    count = 0
+    for a, b in zip(path.split("."), module.split("."), strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def _weight_second(bound: Bound, constant: set[int]) -> Bound:
+    """Return a product `W @ x` as the product `x^T @ W^T`, so that the weight stands at `W`."""
+    is_plain = bound.nest.fy == bound.nest.fx == bound.nest.oy == bound.nest.ox == bound.nest.iy == 1
+    first, second = bound.input_view.storage in constant, bound.weight_view.storage in constant
+    if not (is_plain and bound.nest.ix == 1 and first and not second):
+        return bound
+    nest = bound.nest
+    return Bound(
+        nest=LoopNest(b=nest.k, k=nest.b, c=nest.c, groups=nest.groups),
+        output=bound.output,
+        input_view=bound.weight_view,
+        weight_view=bound.input_view,
+        output_view=bound.output_view,
+    )
+
+
+def _parts(call: Call, sources: _Sources, unmodelled: dict[str, None]) -> Sequence[Part]:
+    handler = HANDLERS.get(call.name)
+    if handler is not None:
+        return [_rebound(call, part, sources) for part in handler(call)]
+    kind = kind_of(call)
+    if kind is None:
+        unmodelled[call.name] = None
+        kind = "unmodelled"
+    if kind == "allocate":
+        return [Part(kind=kind, inputs=(), outputs=())]
+    views = tuple(call.views())
+    if call.name in OVERWRITING:
+        views = views[1:]
+    written = tuple(view for view in call.views() if view.storage in call.written)
+    return [Part(kind=kind, inputs=views, outputs=(*written, *call.outputs))]
+
+
+def _rebound(call: Call, part: Part, sources: _Sources) -> Part:
+    """Return a product of the backward pass as a gradient of its forward product, sharing its nest."""
+    bound = part.bound
+    if bound is None:
+        return part
+    if call.region is Region.FORWARD:
+        bound = _weight_second(bound, sources.constant)
+    elif call.name in GRADIENT_PRODUCTS:
+        bound = _gradient_of(bound, sources.forward.get(call.node, ()), part)
+    is_linear = part.kind == "matmul" and sources.weight(call, bound) in sources.constant
+    kind = "linear" if is_linear else part.kind
+    return Part(kind=kind, inputs=part.inputs, outputs=part.outputs, bound=bound)
+
+
+GRADIENT_PRODUCTS = frozenset({"aten::mm", "aten::bmm", "aten::mv", "aten::addmm", "aten::baddbmm"})
+
+
+def _gradient_of(bound: Bound, candidates: Iterable[Bound], part: Part) -> Bound:
+    def place(view: View) -> tuple[int, int]:
+        return view.storage, view.offset
+
+    operands = (bound.input_view, bound.weight_view)
+    (out,) = part.outputs
+    for forward in candidates:
+        for reads, writes in ((forward.weight_view, Operand.INPUT), (forward.input_view, Operand.WEIGHT)):
+            rest = [view for view in operands if place(view) != place(reads)]
+            if len(rest) == 1 and forward.nest.macs == bound.nest.macs:
+                is_input = writes is Operand.INPUT
+                return Bound(
+                    nest=forward.nest,
+                    output=writes,
+                    input_view=out if is_input else reads,
+                    weight_view=reads if is_input else out,
+                    output_view=rest[0],
+                )
+    return bound
+
+
+def _step(position: int, call: Call, part: Part, sources: _Sources) -> Step:
+    if call.region is Region.UPDATE:
+        return Step(call=position, part=part, phase=Phase.UPDATE, layer=None)
+    module = sources.module.get(call.node, "") if call.region is Region.BACKWARD else call.module
+    layer = module or None
+    phase = Phase.FORWARD if call.region is Region.FORWARD else Phase.INPUT_GRADIENT
+    if part.bound is not None:
+        weight = sources.weight(call, part.bound)
+        if phase is not Phase.FORWARD and part.bound.output is Operand.WEIGHT and weight in sources.constant:
+            phase = Phase.WEIGHT_GRADIENT
+        layer = sources.layer(module, weight) or None
+    return Step(call=position, part=part, phase=phase, layer=layer)
+
+
+def _weight_side(steps: list[Step], names: Names) -> list[Step]:
+    """Move memory-bound ops that only finish a weight's gradient (bias sums) to that phase."""
+    gradients = set(names.gradients.values())
+    shared: set[int] = set()  # read by something that is no such op: not on the weight side
+    marked = list(steps)
+    for position in range(len(steps) - 1, -1, -1):
+        step = steps[position]
+        written = {view.storage for view in step.part.outputs}
+        backward = step.phase in (Phase.INPUT_GRADIENT, Phase.WEIGHT_GRADIENT)
+        finishes = backward and bool(written) and written <= gradients and not written & shared
+        if finishes and step.part.bound is None:
+            marked[position] = Step(
+                call=step.call, part=step.part, phase=Phase.WEIGHT_GRADIENT, layer=step.layer
+            )
+            gradients = gradients | {view.storage for view in step.part.inputs} - shared
+        elif backward:
+            shared.update(view.storage for view in step.part.inputs)
+    return marked
+
+
+def _roles(recorder: Recorder, steps: Sequence[Step], names: Names) -> list[Role]:
+    roles = [_role_by_name(index, storage.born, names) for index, storage in enumerate(recorder.storages)]
+    for step in steps:
+        backward = recorder.calls[step.call].region is Region.BACKWARD
+        for view in step.part.outputs:
+            if roles[view.storage] is None:
+                is_update = step.phase is Phase.UPDATE
+                late = Role.GRADIENT if is_update else Role.ACTIVATION_GRADIENT
+                roles[view.storage] = Role.ACTIVATION if step.phase is Phase.FORWARD else late
+        if backward and step.phase is not Phase.FORWARD:
+            for view in step.part.inputs:
+                if roles[view.storage] in (Role.ACTIVATION, Role.OUTPUT):
+                    roles[view.storage] = Role.SAVED
+    return [Role.ACTIVATION if role is None else role for role in roles]
+
+
+def _role_by_name(index: int, born: int, names: Names) -> Role | None:
+    if index in names.parameters.values():
+        return Role.WEIGHT
+    if index in names.gradients.values():
+        return Role.GRADIENT
+    if index in names.states:
+        return Role.OPTIMIZER_STATE
+    if index in names.inputs:
+        return Role.INPUT
+    if index in names.buffers or born < 0:
+        return Role.BUFFER
+    return Role.OUTPUT if index in names.outputs else None
+
+
+def _tensor_infos(
+    recorder: Recorder, steps: Sequence[Step], names: Names, roles: Sequence[Role]
+) -> tuple[TensorInfo, ...]:
+    titles: dict[int, str] = {**names.buffers, **names.states, **names.inputs}
+    layers: dict[int, str | None] = {}
+    for path, index in names.parameters.items():
+        titles.setdefault(index, path)
+        layers.setdefault(index, path.rpartition(".")[0])
+    for weight, gradient in names.gradients.items():
+        titles[gradient] = f"grad({titles[weight]})"
+        layers[gradient] = layers[weight]
+    for step in steps:
+        short = recorder.calls[step.call].name.partition("::")[2]
+        for view in step.part.outputs:
+            prefix = f"{step.layer}/" if step.layer else ""
+            titles.setdefault(view.storage, f"{prefix}{short}")
+            layers.setdefault(view.storage, step.layer)
+    return tuple(
+        TensorInfo(
+            name=titles.get(index, f"constant{index}" if storage.born < 0 else f"scratch{index}"),
+            shape=storage.shape,
+            dtype_bits=storage.dtype_bits,
+            role=roles[index],
+            layer=layers.get(index),
+        )
+        for index, storage in enumerate(recorder.storages)
+    )
+
+
+def _framework_lifetimes(
+    recorder: Recorder, steps: Sequence[Step]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the first and the last op at which torch itself holds each storage."""
+    first_op: dict[int, int] = {}
+    last_op: dict[int, int] = {}
+    writes: dict[tuple[int, int], int] = {}
+    for position, step in enumerate(steps):
+        first_op.setdefault(step.call, position)
+        last_op[step.call] = position
+        for view in step.part.outputs:
+            writes.setdefault((step.call, view.storage), position)
+    end = len(steps) - 1
+    born, last = [], []
+    for index, storage in enumerate(recorder.storages):
+        birth = writes.get((storage.born, index), first_op.get(storage.born, 0)) if storage.born >= 0 else 0
+        born.append(birth)
+        held = end if storage.last is None or storage.born < 0 else last_op.get(storage.last, birth - 1)
+        last.append(held)
+    return np.array(born, dtype=np.int64), np.array(last, dtype=np.int64)
+
+
+def _op(step: Step, call: Call) -> Op:
+    inputs: dict[int, int] = {}
+    outputs: dict[int, int] = {}
+    for view in step.part.outputs:
+        outputs[view.storage] = max(outputs.get(view.storage, 0), view.elements)
+    for position, view in enumerate(step.part.inputs):
+        elements = view.elements
+        if position == 0 and call.name in GATHERING:
+            elements = min(elements, sum(outputs.values()))
+        inputs[view.storage] = max(inputs.get(view.storage, 0), elements)
+    bound = step.part.bound
+    contraction = None
+    if bound is not None:
+        tensors = {operand: bound.view(operand).storage for operand in Operand}
+        contraction = Contraction(nest=bound.nest, output=bound.output, tensors=tensors)
+    return Op(
+        name=f"{step.layer}/{call.name.partition('::')[2]}" if step.layer else call.name.partition("::")[2],
+        kind=step.part.kind,
+        phase=step.phase,
+        layer=step.layer,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        contraction=contraction,
+        read_elements=tuple(inputs.values()),
+        write_elements=tuple(outputs.values()),
+    )

@@ -1,0 +1,120 @@
+"""Trace a torch model's step into a `Workload`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from evaluators.workload.assemble import Names, assemble
+from evaluators.workload.blame import blamed
+from evaluators.workload.errors import UnmodelledOpWarning
+from evaluators.workload.graph import Workload, as_stored
+from evaluators.workload.losses import Loss, apply_loss, make_targets
+from evaluators.workload.optimizers import Optimizer, State, initial_state, update
+from evaluators.workload.recorder import Recorder, Region, module_paths
+from evaluators.workload.twin import fake_like, fake_mode, fake_twin, select_trainable
+
+
+def trace(
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    *,
+    loss: Loss | None = None,
+    optimizer: Optimizer | None = None,
+    trainable: Collection[str] | None = None,
+    training: bool = True,
+) -> Workload:
+    """Trace one training step, or one inference, of any torch model.
+
+    Runs a twin of the model under fake tensors: neither data nor weights are needed and `model` is not
+    changed. A training step is a steady one: optimizer state exists, gradients start at None.
+
+    Args:
+        model: Any module.
+        inputs: Example inputs; only shape and dtype are read (meta tensors will do).
+        loss: `"cross_entropy"`, `"mse"`, or a callable of the output (and of a target shaped like it).
+            None: forward only.
+        optimizer: The update rule; None stops after the backward pass.
+        trainable: Paths of the parameters that train; None means those with `requires_grad`.
+        training: Training mode with gradients; False means evaluation mode without.
+
+    Raises:
+        TraceError: The model cannot be traced; names the line of the user's code that stopped it.
+    """
+    mode = fake_mode()
+    twin = fake_twin(model, mode)
+    learns = training and loss is not None
+    select_trainable(twin, trainable if learns else ())
+    twin.train(learns)
+    with mode:
+        examples = tuple(fake_like(tensor) for tensor in inputs)
+        step = _Step(twin=twin, examples=examples, loss=loss if learns else None, optimizer=optimizer)
+        recorder, names = step.record()
+    structure = assemble(recorder, names)
+    if structure.unmodelled:
+        warnings.warn(
+            f"costed as memory-bound, because their arithmetic is not modelled: {', '.join(structure.unmodelled)}",
+            UnmodelledOpWarning,
+            stacklevel=2,
+        )
+    return as_stored(structure)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Step:
+    """One step of a fake twin."""
+
+    twin: nn.Module
+    examples: tuple[Tensor, ...]
+    loss: Loss | None
+    optimizer: Optimizer | None
+
+    def record(self) -> tuple[Recorder, Names]:
+        """Run the step under a recorder."""
+        recorder = Recorder()
+        parameters = [p for p in self.twin.parameters() if p.requires_grad]
+        states = initial_state(self.optimizer, parameters) if self.optimizer and self.loss else []
+        names = self._names(recorder, parameters, states)
+        if self.loss is None:
+            return recorder, names.with_outputs(recorder, (self._forward(recorder),))
+        output = self._forward(recorder)
+        targets = make_targets(self.loss, output)  # given, not computed: made while nothing records
+        for position, target in enumerate(targets):
+            names.inputs[recorder.register(target).storage] = f"target{position}"
+        with torch.enable_grad(), recorder, module_paths(recorder, self.twin), blamed(recorder):
+            value = apply_loss(self.loss, output, targets)
+            recorder.region = Region.BACKWARD
+            if value.requires_grad:
+                value.backward()  # type: ignore[no-untyped-call]
+            recorder.region = Region.UPDATE
+            if self.optimizer is not None:
+                update(self.optimizer, parameters, states)
+        for parameter in parameters:
+            if parameter.grad is not None:
+                names.gradients[recorder.register(parameter).storage] = recorder.register(parameter.grad).storage
+        return recorder, names.with_outputs(recorder, (output, value))
+
+    def _forward(self, recorder: Recorder) -> object:
+        gradients = torch.set_grad_enabled(self.loss is not None)
+        with gradients, recorder, module_paths(recorder, self.twin), blamed(recorder):
+            return self.twin(*self.examples)
+
+    def _names(self, recorder: Recorder, parameters: Sequence[nn.Parameter], states: Sequence[State]) -> Names:
+        names = Names()
+        for position, tensor in enumerate(self.examples):
+            names.inputs[recorder.register(tensor).storage] = f"input{position}"
+        for path, parameter in self.twin.named_parameters(remove_duplicate=False):
+            names.parameters[path] = recorder.register(parameter).storage
+        for path, buffer in self.twin.named_buffers():
+            names.buffers.setdefault(recorder.register(buffer).storage, path)
+        path_of = {id(parameter): path for path, parameter in self.twin.named_parameters()}
+        for parameter, state in zip(parameters, states, strict=bool(states)):
+            for position, tensor in enumerate(state.tensors):
+                path = path_of[id(parameter)]
+                names.states[recorder.register(tensor).storage] = f"{path}.state{position}"
+        return names
+
