@@ -88,15 +88,38 @@ def hypervolume(
     Returns:
         0 where there is no scored reference design.
     """
-    if reference is None or any(objective.name not in reference.scores for objective in objectives):
+    if reference is None:
         return 0.0
     feasible = [result for result in results if result.feasible]
+    points, bounds, box = _in_reference_box(feasible, objectives, reference)
+    if not len(points):
+        return 0.0
+    return float(moocore.hypervolume(points, ref=bounds) / np.prod(box))
+
+
+def hypervolume_series(
+    results: Sequence[TrialResult], objectives: Sequence[Objective], reference: TrialResult | None
+) -> tuple[tuple[int, float], ...]:
+    """Return (trial, hypervolume of all trials up to it) for every trial that is the first to add some."""
+    series: list[tuple[int, float]] = []
+    ordered = sorted(results, key=lambda result: result.trial)
+    kept: list[TrialResult] = []
+    for result in ordered:
+        if result.feasible:
+            kept = list(front([*kept, result], objectives))
+        volume = hypervolume(kept, objectives, reference)
+        if not series or volume > series[-1][1] or result is ordered[-1]:
+            series.append((result.trial, volume))
+    return tuple(series)
+
+
+def _in_reference_box(
+    feasible: Sequence[TrialResult], objectives: Sequence[Objective], reference: TrialResult
+) -> tuple[Array, Array, Array]:
+    """Return scaled points inside the box, shape (n, m), its worst corner and its sides, shape (m,)."""
     scale = np.abs(losses([reference], objectives)[0])
     scale = np.where(scale > 0, scale, 1.0)
     bounds = np.array([0.0 if o.direction is Direction.MAXIMIZE else COST_BOUND for o in objectives])
     box = np.array([1.0 if o.direction is Direction.MAXIMIZE else COST_BOUND for o in objectives])
     points = losses(feasible, objectives) / scale
-    points = points[(points < bounds).all(axis=1)]
-    if not len(points):
-        return 0.0
-    return float(moocore.hypervolume(points, ref=bounds) / np.prod(box))
+    return points[(points < bounds).all(axis=1)], bounds, box

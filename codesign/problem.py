@@ -33,7 +33,7 @@ class Problem:
                 data_root=study.dataset.data_root,
                 download=study.dataset.download,
                 train_examples=study.dataset.train_examples,
-                validation_fraction=study.dataset.validation_fraction,
+                validation_examples=study.dataset.validation_examples,
             ),
             recipe=study.training,
             seed=study.seed,

@@ -44,8 +44,8 @@ class Dataset(_Section):
     train_examples: int | None = Field(
         default=None, ge=1, description="Use this many training examples, stratified; all where absent."
     )
-    validation_fraction: float = Field(
-        default=0.2, gt=0, lt=1, description="Share of the training data held out for the search to see."
+    validation_examples: int | None = Field(
+        default=None, ge=1, description="Use this many of the held-out validation examples; all where absent."
     )
     data_root: Path | None = Field(default=None, description="Folder of the data files; --data-root sets it.")
     download: bool = Field(default=True, description="Fetch missing files where the data set can.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from search_spaces.accelerator import AcceleratorChoice
 from search_spaces.choice import Choice, JsonValue, SpaceError, choice, from_json, to_json
+from search_spaces.family import layer_families
 from search_spaces.learning import Backpropagation
 from search_spaces.network import NetworkChoice
 
@@ -58,6 +59,7 @@ def design_from_json(data: JsonValue) -> Design:
     Raises:
         SpaceError: the data is not a design, or holds a type or field that this version does not know.
     """
+    layer_families()  # imports every family, so that its choices are known
     design = from_json(data)
     if not isinstance(design, Design):
         raise SpaceError(f"the data must describe a Design, but it describes a {type(design).__name__}")

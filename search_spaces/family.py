@@ -62,6 +62,6 @@ def layer_families() -> dict[str, type[BaseModel]]:
     import search_spaces
 
     for module in pkgutil.iter_modules(search_spaces.__path__):
-        if not module.name.startswith("_") and module.name not in ("space", "family"):
+        if not module.name.startswith("_") and module.name != "space":
             importlib.import_module(f"search_spaces.{module.name}")
     return {name: model for name, (_, model) in sorted(_LAYER_FAMILIES.items(), key=lambda item: item[1][0])}

@@ -80,6 +80,10 @@ class QuantizationSpace(BaseModel):
     )
     per_layer: bool = Field(default=True, description="Each layer its own bits, or one choice for all.")
 
+    def reference(self) -> dict[str, object]:
+        """Return the section of the default reference design: 8 bits everywhere."""
+        return {"weight_bits": 8, "activation_bits": 8}
+
     def suggest(self, ask: Ask, layer: LayerInfo) -> UniformQuantization:
         """Ask for the layer's bits (or the network's, once for every layer) and return the choice."""
         prefix = layer.name if self.per_layer else "all"

@@ -158,6 +158,10 @@ class SparsitySpace(BaseModel):
     )
     per_layer: bool = Field(default=True, description="Each layer its own pattern, or one choice for all.")
 
+    def reference(self) -> dict[str, object]:
+        """Return the section of the default reference design: every weight kept."""
+        return {"patterns": "dense"}
+
     def suggest(self, ask: Ask, layer: LayerInfo) -> SparsityChoice:
         """Ask for the pattern and, only where it has one, for the density.
 

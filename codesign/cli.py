@@ -1,0 +1,289 @@
+"""The command line: `cosearch`. Printing and exiting happen here and in `__main__`, nowhere else.
+
+Nothing heavy is imported before a command runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from codesign.results import TrialResult
+    from codesign.run_folder import RunFolder
+    from codesign.study_file import StudyFile
+
+app = typer.Typer(
+    name="cosearch",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Search networks, compression and accelerators together, and keep the Pareto front.\n\n"
+    "A first run, in about a minute: `cosearch run quickstart`, then `cosearch front runs/quickstart`.",
+)
+
+RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run folder, such as runs/quickstart.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON (with a `version`) instead of text.")]
+Trials = Annotated[int | None, typer.Option("--trials", min=1, help="Trials in all, reference included.")]
+DataRoot = Annotated[
+    Path | None, typer.Option("--data-root", help="Folder that holds the data sets' own folders.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("-o", "--override", metavar="KEY=VALUE", help="Set one key of the study, e.g. -o seed=3."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(metavar="STUDY|FILE", help="A bundled study, or a study file.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder [default: runs/<study>].")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of draws and training.")] = None,
+    trials: Trials = None,
+    data_root: DataRoot = None,
+    override: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """Start a study: draw designs, evaluate them, keep the front.
+
+    Ctrl-C once finishes the trials that run, twice stops at once; `cosearch resume` continues either way.
+    """
+    from codesign.run_folder import create
+    from codesign.study_file import load_study
+
+    overrides = list(override or [])
+    overrides += [f"seed={seed}"] if seed is not None else []
+    overrides += [f"budget.trials={trials}"] if trials is not None else []
+    overrides += [f"dataset.data_root={json.dumps(str(data_root.resolve()))}"] if data_root else []
+    question = load_study(study, overrides)
+    folder = create(out or Path("runs") / question.name, question, command=" ".join(sys.argv))
+    _drive(folder, question, quiet)
+
+
+@app.command()
+def resume(
+    run_dir: RunDir, trials: Trials = None, data_root: DataRoot = None, quiet: Quiet = False
+) -> None:
+    """Continue a run that was stopped or killed, or give it more trials."""
+    from codesign.drive import grow_budget
+    from codesign.files import write_atomic
+    from codesign.run_folder import open_run
+
+    folder = open_run(run_dir)
+    question = grow_budget(folder, folder.study(), trials)
+    if data_root is not None:
+        dataset = question.dataset.model_copy(update={"data_root": data_root.resolve()})
+        question = question.model_copy(update={"dataset": dataset})
+        write_atomic(folder.study_path, question.to_yaml())
+    _drive(folder, question, quiet)
+
+
+def _drive(folder: RunFolder, question: StudyFile, quiet: bool) -> None:
+    from rich.console import Console
+
+    from codesign.drive import drive
+    from codesign.progress import Progress
+
+    console = Console()
+    try:
+        with Progress(study=question, console=console, quiet=quiet) as progress:
+            complete = drive(folder, question, progress)
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; nothing finished is lost: cosearch resume {folder.path}", err=True)
+        raise typer.Exit(130) from None
+    if not complete:
+        typer.echo(f"stopped before the end of the plan: cosearch resume {folder.path}", err=True)
+        raise typer.Exit(130)
+    _print_front(folder, question)
+    typer.echo(f"report   {folder.report_path}")
+    typer.echo(f"export   cosearch export {folder.path} --front")
+
+
+@app.command()
+def status(run_dir: RunDir, as_json: Json = False) -> None:
+    """Say how far a run is; a live run is not disturbed."""
+    from codesign.progress import duration
+    from codesign.run_folder import open_run
+    from codesign.views import status_view
+
+    folder = open_run(run_dir)
+    view = status_view(folder, folder.study())
+    if as_json:
+        typer.echo(json.dumps(view, indent=1))
+        return
+    state = "running" if view["driven"] else "not running"
+    typer.echo(f"{view['study']}: {state}, {view['planned']} trials planned")
+    for name in ("completed", "gated", "failed", "running", "interrupted", "trained", "front"):
+        typer.echo(f"  {name:<12} {view[name]}")
+    typer.echo(f"  {'hypervolume':<12} {view['hypervolume']:.4f}")
+    wall = view["wall_s"]
+    if isinstance(wall, float) and wall > 0:
+        typer.echo(f"  {'wall time':<12} {duration(wall)}")
+    if isinstance(view["overhead"], float):
+        typer.echo(f"  {'overhead':<12} {100 * view['overhead']:.1f} % of the workers' time, last session")
+
+
+@app.command()
+def front(
+    run_dir: RunDir,
+    as_json: Json = False,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the front as CSV to this file.")] = None,
+) -> None:
+    """Show the designs nobody beats; `front.json` in the run folder is brought up to date."""
+    from codesign.files import write_atomic, write_json
+    from codesign.run_folder import open_run
+    from codesign.tables import front_csv
+    from codesign.views import front_view
+
+    folder = open_run(run_dir)
+    question = folder.study()
+    view = front_view(folder, question)
+    write_json(folder.front_path, view)
+    if csv is not None:
+        write_atomic(csv, front_csv(folder, question))
+    if as_json:
+        typer.echo(json.dumps(view, indent=1))
+    else:
+        _print_front(folder, question)
+
+
+def _print_front(folder: RunFolder, question: StudyFile) -> None:
+    from rich.console import Console
+
+    from codesign.tables import front_table, headline
+
+    console = Console()
+    console.print(front_table(folder, question))
+    typer.echo(headline(folder, question))
+
+
+@app.command()
+def evaluate(
+    design_dir: Annotated[Path, typer.Argument(metavar="DESIGN_DIR", help="An exported design.")],
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Score an exported design again: its cost exactly, its accuracy from the saved weights."""
+    from evaluators.scores import score_kinds
+
+    from codesign.exported import evaluate_exported
+    from codesign.progress import quantity
+
+    scores = evaluate_exported(design_dir, data_root)
+    if as_json:
+        typer.echo(json.dumps({"version": 1, "scores": scores}, indent=1))
+        return
+    kinds = score_kinds()
+    for name, value in scores.items():
+        typer.echo(f"{name:<24} {quantity(name, value, kinds[name].unit)}")
+
+
+@app.command()
+def export(
+    run_dir: RunDir,
+    numbers: Annotated[list[int] | None, typer.Argument(metavar="[TRIAL]...", help="Trials to export.")] = None,
+    whole_front: Annotated[bool, typer.Option("--front", help="Every design of the front.")] = False,
+    only_knee: Annotated[bool, typer.Option("--knee", help="The knee of the front.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Where to [default: DIR/export].")] = None,
+) -> None:
+    """Write designs as folders: design, accelerator, scores, weights, and a README each."""
+    from codesign.errors import ExportError
+    from codesign.exported import export_design
+    from codesign.run_folder import open_run
+
+    folder = open_run(run_dir)
+    question = folder.study()
+    chosen = _chosen(folder, question, numbers or [], whole_front, only_knee)
+    if not chosen:
+        raise ExportError("nothing to export: name trials, or use --front or --knee; the front may be empty")
+    for result in chosen:
+        path = export_design(folder, question, result, out or folder.path / "export")
+        typer.echo(str(path))
+
+
+def _chosen(
+    folder: RunFolder, question: StudyFile, numbers: list[int], whole_front: bool, only_knee: bool
+) -> list[TrialResult]:
+    from codesign.errors import ExportError
+    from codesign.front import front as front_of
+    from codesign.front import knee
+    from codesign.results import TrialState
+
+    results = folder.results()
+    members = front_of(results, question.objectives)
+    best = knee(members, question.objectives)
+    chosen = list(members) if whole_front else [best] if only_knee and best is not None else []
+    completed = {result.trial: result for result in results if result.state is TrialState.COMPLETED}
+    for number in numbers:
+        if number not in completed:
+            raise ExportError(
+                f"trial {number} has no trained design to export; completed: {', '.join(map(str, completed))}"
+            )
+        chosen.append(completed[number])
+    return list({result.trial: result for result in chosen}.values())
+
+
+@app.command()
+def report(
+    run_dir: RunDir,
+    out: Annotated[Path | None, typer.Option("--out", help="File [default: DIR/report.html].")] = None,
+) -> None:
+    """Write the report: one HTML file that opens offline."""
+    from codesign.files import write_atomic
+    from codesign.report import render
+    from codesign.report_data import report_data
+    from codesign.run_folder import open_run
+
+    folder = open_run(run_dir)
+    path = out or folder.report_path
+    write_atomic(path, render(report_data(folder, folder.study())))
+    typer.echo(str(path))
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="One kind only.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List what is registered: studies, networks, datasets, accelerators, scores, knobs, samplers."""
+    from codesign.listing import listing
+
+    found = listing(kind)
+    if as_json:
+        typer.echo(json.dumps({"version": 1, **found}, indent=1))
+        return
+    for name, rows in found.items():
+        typer.echo(name)
+        width = max((len(row["name"]) for row in rows), default=0)
+        for row in rows:
+            typer.echo(f"  {row['name']:<{width}}  {row['description']}")
+
+
+@app.command()
+def check(
+    study: Annotated[str | None, typer.Argument(metavar="FILE", help="A study file, or a bundled study.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of study files.")] = False,
+    override: Overrides = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Check a study file: every problem at once, each with its path, line and the nearest valid name."""
+    from codesign.study_file import load_study, schema_json
+
+    if schema:
+        typer.echo(json.dumps(schema_json(), indent=1))
+        return
+    if study is None:
+        raise typer.BadParameter("name a study file, or use --schema")
+    from codesign.problem import dry_run
+
+    overrides = list(override or [])
+    overrides += [f"dataset.data_root={json.dumps(str(data_root.resolve()))}"] if data_root else []
+    question = load_study(study, overrides)
+    for line in dry_run(question):
+        typer.echo(line)

@@ -1,0 +1,65 @@
+"""A design in words: what a table, a hover text and an exported README say of it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from enum import Enum
+from functools import singledispatch
+
+from search_spaces.choice import Choice
+from search_spaces.design import Design, LayerDesign
+from search_spaces.quantization import FullPrecision, UniformQuantization
+
+
+def design_summary(design: Design) -> tuple[tuple[str, str], ...]:
+    """Return the design as (label, value) pairs, in reading order."""
+    network = design.network
+    pairs = [
+        ("network", f"{network.name}, width {network.width:g}, depth {network.depth}"),
+        ("accelerator", accelerator_text(design)),
+        ("learning", f"{design.learning.optimizer.value}, batch {design.learning.batch_size}"),
+    ]
+    return tuple(pairs + [(layer.layer, layer_text(layer)) for layer in design.layers])
+
+
+def accelerator_text(design: Design) -> str:
+    """Return the chip and the parameters that differ from its template."""
+    chosen = ", ".join(f"{name} {value}" for name, value in design.accelerator.parameters)
+    return design.accelerator.template + (f" ({chosen})" if chosen else "")
+
+
+def layer_text(layer: LayerDesign) -> str:
+    """Return what is done to a layer: `w4/a8`, then its other choices."""
+    return ", ".join(text for text in (_choice_text(choice) for choice in layer.choices) if text)
+
+
+@singledispatch
+def _choice_text(choice: Choice) -> str:
+    """Name the choice and its values; a family with a shorter custom registers its own."""
+    values = [getattr(choice, field.name) for field in fields(choice)]
+    shown = [str(value.value) if isinstance(value, Enum) else f"{value:g}" for value in values]
+    return f"{type(choice).__name__.lower()} {':'.join(shown)}".strip()
+
+
+@_choice_text.register
+def _(choice: UniformQuantization) -> str:
+    return f"w{choice.weight_bits}/a{choice.activation_bits}"
+
+
+@_choice_text.register
+def _(choice: FullPrecision) -> str:
+    return "fp32"
+
+
+def bits_text(design: Design) -> str:
+    """Return the mean weight and activation bits over the layers, for a narrow table."""
+    pairs = [
+        (choice.weight_bits, choice.activation_bits)
+        for layer in design.layers
+        for choice in layer.choices
+        if isinstance(choice, UniformQuantization)
+    ]
+    if not pairs:
+        return "fp32"
+    weights, activations = zip(*pairs, strict=True)
+    return f"w{sum(weights) / len(weights):.1f}/a{sum(activations) / len(activations):.1f}"

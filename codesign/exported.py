@@ -1,0 +1,182 @@
+"""A design leaves the tool: a folder that says what it is, and can be scored again.
+
+    design.yaml          the design, and the question it answers (network, data, training, seed)
+    accelerator.yaml     the chip with every number in it
+    scores.json          its scores, and the measured facts that the cost was taken from
+    weights.safetensors  the trained weights, as the chip stores them
+    README.md            what it is, and how to evaluate it again
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from evaluators.bench import Bench, Trained, trained_from_json, trained_to_json
+from evaluators.evaluate import compress, measure, price
+from evaluators.learning.recipe import Recipe
+from evaluators.scores import Accuracy, derive, score_kinds
+from hw_templates.accelerator import Accelerator
+from hw_templates.chip_file import accelerator_from_yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from search_spaces.design import Design, design_from_json, design_to_json
+
+from codesign.describe import design_summary
+from codesign.errors import ExportError
+from codesign.problem import dataset_spec
+from codesign.progress import quantity
+from codesign.results import TrialResult
+from codesign.run_folder import RunFolder
+from codesign.study_file import Dataset, StudyFile
+
+VERSION = 1
+
+
+class _DesignFile(BaseModel):
+    """The form of `design.yaml`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    version: Literal[1]
+    study: str
+    trial: int
+    dataset: Dataset
+    training: Recipe
+    seed: int
+    design: Annotated[Design, BeforeValidator(lambda value: design_from_json(value))]
+
+
+def export_design(folder: RunFolder, study: StudyFile, result: TrialResult, out: Path) -> Path:
+    """Write one trained design as a folder of its own.
+
+    Raises:
+        ExportError: the folder exists, or the trained weights are no longer in the cache.
+    """
+    path = out / f"{study.name}-{result.trial:05d}"
+    if path.exists():
+        raise ExportError(f"{path} exists already; remove it, or name another place with --out")
+    design = design_from_json(result.design)
+    bench = Bench(
+        dataset=dataset_spec(study), recipe=study.training, seed=study.seed, cache=folder.cache_path
+    )
+    home = bench.half_path(design.algorithm)
+    if home is None or not (home / "weights.safetensors").is_file():
+        raise ExportError(f"the trained weights of trial {result.trial} are not in {folder.cache_path} any more")
+    out.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=out, prefix=f".{path.name}."))
+    try:
+        building.chmod(0o755)
+        _write(building, home, study, result, design)
+        building.rename(path)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    return path
+
+
+def _write(building: Path, home: Path, study: StudyFile, result: TrialResult, design: Design) -> None:
+    facts = json.loads((home / "facts.json").read_text(encoding="utf-8"))
+    shutil.copyfile(home / "weights.safetensors", building / "weights.safetensors")
+    dataset = study.dataset.model_copy(update={"data_root": None})
+    data = {
+        "version": VERSION,
+        "study": study.name,
+        "trial": result.trial,
+        "dataset": dataset.model_dump(mode="json"),
+        "training": study.model_dump(mode="json")["training"],
+        "seed": study.seed,
+        "design": design_to_json(design),
+    }
+    (building / "design.yaml").write_text(yaml.safe_dump(data, sort_keys=False, width=110), encoding="utf-8")
+    (building / "accelerator.yaml").write_text(design.accelerator.build().to_yaml(), encoding="utf-8")
+    scores = {"version": VERSION, "scores": dict(result.scores), "facts": facts}
+    (building / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    (building / "README.md").write_text(_readme(study, result, design), encoding="utf-8")
+
+
+def _readme(study: StudyFile, result: TrialResult, design: Design) -> str:
+    kinds = score_kinds()
+    scores = "\n".join(
+        f"| {name} | {quantity(name, value, kinds[name].unit)} | {kinds[name].description} |"
+        for name, value in result.scores.items()
+    )
+    parts = "\n".join(f"| {label} | {value} |" for label, value in design_summary(design))
+    return f"""# Trial {result.trial} of the study `{study.name}`
+
+{study.description}
+
+| part | choice |
+|---|---|
+{parts}
+
+| score | value | meaning |
+|---|---|---|
+{scores}
+
+Files: `design.yaml` (the design and the question it answers), `accelerator.yaml` (the chip, every number in
+it), `scores.json` (these scores in full precision), `weights.safetensors` (weights as the chip stores them:
+quantized values, pruned ones zero).
+
+Evaluate it again, from this folder (add `--data-root DIR` where the data set needs files):
+
+    cosearch evaluate .
+
+The cost scores come out exactly as here; the accuracy is that of the saved weights.
+"""
+
+
+def evaluate_exported(path: Path, data_root: Path | None) -> dict[str, float]:
+    """Return the scores of an exported design: cost from its files, accuracy from its weights.
+
+    Raises:
+        ExportError: the folder is incomplete, or a file of it is wrong or of another version.
+    """
+    file = _read_design(path / "design.yaml")
+    chip = _read_chip(path / "accelerator.yaml")
+    facts = _read_facts(path / "scores.json")
+    dataset = file.dataset.model_copy(update={"data_root": data_root})
+    bench = Bench(dataset=dataset_spec_of(dataset), recipe=file.training, seed=file.seed, cache=None)
+    traced = bench.trace(file.design.network, file.design.learning)
+    weights = path / "weights.safetensors"
+    if not weights.is_file():
+        raise ExportError(f"{weights} is missing: an exported design has its weights beside it")
+    accuracy: Accuracy = bench.accuracy(file.design.algorithm, weights)
+    measured = measure(compress(traced, file.design.algorithm), file.design.algorithm, traced, facts)
+    return derive(price(measured, chip, accuracy=accuracy).facts).as_dict()
+
+
+def _read_design(path: Path) -> _DesignFile:
+    try:
+        return _DesignFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ExportError(f"{path} cannot be read: {error.strerror}; name the folder of a design") from None
+    except yaml.YAMLError as error:
+        raise ExportError(f"{path} is not readable as YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'the file'}: {item['msg']}" for item in error.errors()
+        )
+        raise ExportError(f"{path}: {problems}") from None
+
+
+def _read_chip(path: Path) -> Accelerator:
+    try:
+        return accelerator_from_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ExportError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _read_facts(path: Path) -> Trained:
+    try:
+        return trained_from_json(json.loads(path.read_text(encoding="utf-8"))["facts"])
+    except OSError as error:
+        raise ExportError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{path} does not hold the facts of a design: {error!r}") from None
+
+
+__all__ = ["evaluate_exported", "export_design", "trained_to_json"]

@@ -1,0 +1,129 @@
+"""What a running sweep shows: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from codesign.front import front, hypervolume
+from codesign.results import TrialResult, TrialState
+from codesign.study_file import StudyFile
+from codesign.sweep import Tick
+from codesign.views import best_gain, reference_of
+
+_STYLES = {TrialState.COMPLETED: "green", TrialState.GATED: "yellow", TrialState.FAILED: "red"}
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people write it.
+
+    >>> duration(75), duration(3700)
+    ('1:15', '1:01:40')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def quantity(name: str, value: float, unit: str) -> str:
+    """Return a score as people read it: four digits, with its unit; an accuracy in percent.
+
+    >>> quantity("test_accuracy", 0.98125, ""), quantity("inference_energy_pj", 1234567.0, "pJ")
+    ('98.1 %', '1.235e+06 pJ')
+    """
+    if name.endswith("accuracy"):
+        return f"{100 * value:.1f} %"
+    return f"{value:.4g} {unit}".rstrip()
+
+
+@dataclass(slots=True)
+class Progress:
+    """Watches a sweep. Use it as a context manager around the sweep.
+
+    Args:
+        console: where to show; a live display only where it is a terminal.
+    """
+
+    study: StudyFile
+    console: Console
+    quiet: bool = False
+    _live: Live | None = None
+    _shown: set[int] = field(default_factory=set)
+    _volume: float = 0.0
+    _announced: bool = False
+    _first_told: int | None = None
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal and not self.quiet:
+            self._live = Live(console=self.console, refresh_per_second=4, transient=False)
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, tick: Tick) -> None:
+        """Show one tick."""
+        if self._first_told is None:
+            self._first_told = tick.told
+        fresh = [result for result in tick.results if result.trial not in self._shown]
+        if fresh:
+            self._volume = hypervolume(tick.results, self.study.objectives, reference_of(tick.results))
+        if self.quiet:
+            return
+        if self._live is not None:
+            self._live.update(self._panel(tick))
+        else:
+            for result in fresh:
+                self.console.print(self._line(result, tick), highlight=False, markup=False, soft_wrap=True)
+        self._shown.update(result.trial for result in fresh)
+        if tick.stopping and not self._announced:
+            self._announced = True
+            self.console.print("Finishing what is running; press Ctrl-C again to stop at once.")
+
+    def _left(self, tick: Tick) -> str:
+        done = tick.told - (self._first_told or 0)
+        if done < 2:
+            return "?"
+        return duration(tick.elapsed_s / done * (tick.planned - tick.told))
+
+    def _line(self, result: TrialResult, tick: Tick) -> str:
+        scores = ", ".join(
+            f"{o.name} {quantity(o.name, result.scores[o.name], o.kind.unit)}"
+            for o in self.study.objectives
+            if o.name in result.scores
+        )
+        told = result.reason or (result.violations[0].constraint + " broken" if result.violations else scores)
+        return (
+            f"[{len(tick.results)}/{tick.planned}] trial {result.trial} {result.state.value}: {told} "
+            f"(hypervolume {self._volume:.4f}, {self._left(tick)} left)"
+        )
+
+    def _panel(self, tick: Tick) -> Group:
+        counts = Counter(result.state for result in tick.results)
+        head = Text.assemble(
+            (self.study.name, "bold"),
+            f"  {len(tick.results)} of {tick.planned} trials, {duration(tick.elapsed_s)} gone, "
+            f"{self._left(tick)} left",
+        )
+        states = Text("  ").join(
+            Text(f"{counts[state]} {state.value}", style=style) for state, style in _STYLES.items()
+        )
+        running = ", ".join(str(number) for number in tick.running) or "none"
+        table = Table.grid(padding=(0, 2))
+        table.add_row("trials", states)
+        table.add_row("running", running)
+        table.add_row("front", f"{len(front(tick.results, self.study.objectives))} designs")
+        table.add_row("hypervolume", f"{self._volume:.4f}")
+        gain = best_gain(tick.results, self.study.objectives)
+        if gain is not None:
+            text = f"{gain.factor:.2f}x less {gain.objective} than the reference, as accurate (trial {gain.trial})"
+            table.add_row("best gain", text)
+        return Group(head, ProgressBar(total=tick.planned, completed=len(tick.results), width=60), table)

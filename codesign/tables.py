@@ -1,0 +1,89 @@
+"""The front as a table on a terminal and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from evaluators.scores import score_kinds
+from rich.table import Table
+from search_spaces.design import design_from_json
+
+from codesign.describe import accelerator_text, bits_text, design_summary
+from codesign.front import front, knee
+from codesign.progress import quantity
+from codesign.results import TrialResult
+from codesign.run_folder import RunFolder
+from codesign.study_file import StudyFile
+from codesign.views import best_gain, reference_of
+
+
+def front_table(folder: RunFolder, study: StudyFile) -> Table:
+    """Return the front as a table: objectives, test accuracy, and the design in short."""
+    results = folder.results()
+    members = front(results, study.objectives)
+    best = knee(members, study.objectives)
+    reference = reference_of(results)
+    names = [o.name for o in study.objectives]
+    names += [name for name in ("test_accuracy",) if name not in names]
+    table = Table(title=f"{study.name}: {len(members)} designs on the front", title_justify="left")
+    table.add_column("trial", justify="right")
+    for name in names:
+        table.add_column(name, justify="right")
+    for label in ("network", "bits", "accelerator"):
+        table.add_column(label)
+    for result in members:
+        mark = " knee" if best is not None and result.trial == best.trial else ""
+        table.add_row(*_cells(result, names, mark))
+    if reference is not None:
+        table.add_section()
+        table.add_row(*_cells(reference, names, " ref"), style="dim")
+    return table
+
+
+def _cells(result: TrialResult, names: list[str], mark: str) -> list[str]:
+    design = design_from_json(result.design)
+    kinds = score_kinds()
+    shown = [quantity(name, result.scores[name], kinds[name].unit) for name in names]
+    network = f"w{design.network.width:g} d{design.network.depth}"
+    return [f"{result.trial}{mark}", *shown, network, bits_text(design), accelerator_text(design)]
+
+
+def headline(folder: RunFolder, study: StudyFile) -> str:
+    """Return the best saving at equal quality in a sentence."""
+    results = folder.results()
+    gain = best_gain(results, study.objectives)
+    if reference_of(results) is None:
+        return "The reference design was not scored, so there is nothing to hold the front against."
+    if gain is None:
+        return "No feasible design is as good as the reference design."
+    return (
+        f"best     {gain.factor:.2f}x less {gain.objective} than the reference design within 1 percentage "
+        f"point of its quality (trial {gain.trial})"
+    )
+
+
+def front_csv(folder: RunFolder, study: StudyFile) -> str:
+    """Return the front as CSV: one row a design, every score and every part of the design a column."""
+    results = folder.results()
+    members = front(results, study.objectives)
+    reference = reference_of(results)
+    rows = [("front", result) for result in members]
+    rows += [("reference", reference)] if reference is not None else []
+    designs = {result.trial: dict(design_summary(design_from_json(result.design))) for _, result in rows}
+    scores = sorted({name for _, result in rows for name in result.scores})
+    parts = list(dict.fromkeys(part for design in designs.values() for part in design))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["role", "trial", *scores, *parts])
+    for role, result in rows:
+        design = designs[result.trial]
+        writer.writerow(
+            [
+                role,
+                result.trial,
+                *(result.scores.get(name, "") for name in scores),
+                *(design.get(part, "") for part in parts),
+            ]
+        )
+    return text.getvalue()
