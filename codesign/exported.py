@@ -61,7 +61,7 @@ def export_design(folder: RunFolder, study: StudyFile, result: TrialResult, out:
         raise ExportError(f"{path} exists already; remove it, or name another place with --out")
     design = design_from_json(result.design)
     bench = Bench(
-        dataset=dataset_spec(study), recipe=study.training, seed=study.seed, cache=folder.cache_path
+        dataset=dataset_spec(study.dataset), recipe=study.training, seed=study.seed, cache=folder.cache_path
     )
     home = bench.half_path(design.algorithm)
     if home is None or not (home / "weights.safetensors").is_file():
@@ -139,7 +139,7 @@ def evaluate_exported(path: Path, data_root: Path | None) -> dict[str, float]:
     chip = _read_chip(path / "accelerator.yaml")
     facts = _read_facts(path / "scores.json")
     dataset = file.dataset.model_copy(update={"data_root": data_root})
-    bench = Bench(dataset=dataset_spec_of(dataset), recipe=file.training, seed=file.seed, cache=None)
+    bench = Bench(dataset=dataset_spec(dataset), recipe=file.training, seed=file.seed, cache=None)
     traced = bench.trace(file.design.network, file.design.learning)
     weights = path / "weights.safetensors"
     if not weights.is_file():

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from evaluators.bench import Bench, DatasetSpec
 from evaluators.evaluate import Evaluation, evaluate
-from evaluators.scores import Scores
+from evaluators.scores import Scores, score_kinds
 from search_spaces.ask import LayerInfo
 from search_spaces.choice import JsonValue
 from search_spaces.design import Design, design_to_json
 from search_spaces.network import NetworkChoice
+from search_spaces.space import assemble, knobs
 
 from codesign.layers import layers_to_json
 from codesign.results import TrialResult, TrialState, Violation
-from codesign.study_file import StudyFile
+from codesign.study_file import Dataset, StudyFile
 
 
 class Problem:
@@ -28,16 +29,7 @@ class Problem:
     def __init__(self, study: StudyFile, cache: Path | None) -> None:
         self._study = study
         self.bench = Bench(
-            dataset=DatasetSpec(
-                name=study.dataset.name,
-                data_root=study.dataset.data_root,
-                download=study.dataset.download,
-                train_examples=study.dataset.train_examples,
-                validation_examples=study.dataset.validation_examples,
-            ),
-            recipe=study.training,
-            seed=study.seed,
-            cache=cache,
+            dataset=dataset_spec(study.dataset), recipe=study.training, seed=study.seed, cache=cache
         )
 
     def describe(self, network: NetworkChoice) -> tuple[LayerInfo, ...]:
@@ -92,3 +84,40 @@ def evaluation_to_result(
 def failure_to_result(number: int, design: Design, reason: str) -> TrialResult:
     """Return the result of a trial that has no scores."""
     return TrialResult(trial=number, state=TrialState.FAILED, design=design_to_json(design), reason=reason)
+
+
+def dataset_spec(dataset: Dataset) -> DatasetSpec:
+    """Return the study file's data section as the evaluators take it."""
+    return DatasetSpec(
+        name=dataset.name,
+        data_root=dataset.data_root,
+        download=dataset.download,
+        train_examples=dataset.train_examples,
+        validation_examples=dataset.validation_examples,
+    )
+
+
+def dry_run(study: StudyFile) -> list[str]:
+    """Read the data, build every network and price the reference design; train nothing.
+
+    Returns:
+        What the study would do, line by line.
+
+    Raises:
+        ValueError: as the floors' own errors, whatever would stop the study.
+    """
+    problem = Problem(study, cache=None)
+    space = study.space_
+    found = knobs(space, study.network.name, problem.describe)
+    points = math.prod(len(knob.values) for knob in found.values())
+    reference, _ = assemble(study.reference_space, {}, study.network.name, problem.describe)
+    evaluation = evaluate(reference, problem.bench, keeps=lambda scores: False)
+    lines = [
+        f"{study.name}: {len(found)} knobs, {points:.3g} assignments, {study.budget.trials} trials planned",
+        f"objectives   {', '.join(f'{o.direction.value} {o.name}' for o in study.objectives)}",
+        f"constraints  {', '.join(constraint.text for constraint in study.constraints) or 'none'}",
+        "the reference design costs (untrained)",
+    ]
+    kinds = score_kinds()
+    lines += [f"  {name:<22} {value:.6g} {kinds[name].unit}" for name, value in evaluation.expected.as_dict().items()]
+    return lines

@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, cast
 
@@ -227,7 +226,7 @@ class StudyFile(_Section):
         """The space, typed."""
         return cast(BaseSpace, self.space)
 
-    @cached_property
+    @property
     def reference_space(self) -> BaseSpace:
         """The reference design as a space of one value a knob.
 

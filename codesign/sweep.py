@@ -77,7 +77,8 @@ class Sweep:
             if result.trial < self.book.told:
                 self._results[result.trial] = result
         self._adopt()
-        self._fill()
+        self._fill()  # a draw that the kill prevented comes before the next tell, as it would have
+        self._tell()
         while self.book.told < self._end() and not self._done_stopping():
             self._display(started)
             finished = self.executor.wait(_POLL_S)
@@ -103,7 +104,6 @@ class Sweep:
                 self._waiting[draw.number] = result
             else:
                 self._submit(draw.number, draw.design)
-        self._tell()
 
     def _fill(self) -> None:
         """Draw until the window is full; between two tells at most one trial is missing."""
@@ -119,13 +119,7 @@ class Sweep:
                 self._submit(draw.number, draw.design)
 
     def _submit(self, number: int, design: Design) -> None:
-        path = self.folder.trial_path(number)
-        write_json(path / "design.json", design_to_json(design))
-        attempts = _attempts(path) + 1
-        if attempts > MAX_ATTEMPTS:
-            self._publish_failure(number, design, f"given up after {MAX_ATTEMPTS} attempts")
-            return
-        write_json(path / "attempts.json", attempts)
+        write_json(self.folder.trial_path(number) / "design.json", design_to_json(design))
         self.executor.submit(number)
 
     def _publish_failure(self, number: int, design: Design, reason: str) -> None:
@@ -141,8 +135,11 @@ class Sweep:
             self._waiting[finished.number] = result
             return
         draw = next(draw for draw in self.book.running() if draw.number == finished.number)
-        if _attempts(self.folder.trial_path(draw.number)) >= MAX_ATTEMPTS:
-            reason = f"given up after {MAX_ATTEMPTS} attempts: {finished.crash or 'no result was published'}"
+        crashes = self.folder.trial_path(draw.number) / "crashes.json"
+        count = _count(crashes) + 1
+        write_json(crashes, count)
+        if count >= MAX_ATTEMPTS:
+            reason = f"given up after {count} attempts: {finished.crash or 'no result was published'}"
             self._publish_failure(draw.number, draw.design, reason)
         elif not self.stop.requested:
             self._submit(draw.number, draw.design)
@@ -168,7 +165,6 @@ class Sweep:
         )
 
 
-def _attempts(path: Path) -> int:
-    attempts = path / "attempts.json"
-    value = read_json(attempts) if attempts.is_file() else 0
+def _count(path: Path) -> int:
+    value = read_json(path) if path.is_file() else 0
     return value if isinstance(value, int) else 0

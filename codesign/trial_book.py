@@ -9,6 +9,7 @@ n - window, whichever worker was faster, and whether or not the driver was kille
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,8 +60,11 @@ class TrialBook:
             self._study = optuna.create_study(
                 study_name=study.name, storage=storage, directions=directions, load_if_exists=True
             )
-            self._study.set_metric_names([objective.name for objective in study.objectives])
             stored = self._study.get_trials(deepcopy=False)
+            if not stored:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    self._study.set_metric_names([objective.name for objective in study.objectives])
         self._knobs = knobs(study.space_, study.network.name, describe)
         self._distributions = index_distributions(self._knobs)
         self._mirror = optuna.create_study(directions=directions)
@@ -190,7 +194,7 @@ class TrialBook:
         )
         with _storage_errors():
             self._study.add_trial(trial)
-            self._ids = [t._trial_id for t in self._study.get_trials(deepcopy=False)]
+            self._ids.append(self._study.get_trials(deepcopy=False)[-1]._trial_id)
         self._seen.add(fingerprint(design))
         return Draw(number=self.asked - 1, design=design)
 
