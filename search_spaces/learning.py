@@ -21,6 +21,11 @@ class Optimizer(Enum):
     ADAM = "adam"
     ADAMW = "adamw"
 
+    @property
+    def states_per_weight(self) -> int:
+        """State elements kept for each trained weight (torch adds one step counter per tensor for Adam)."""
+        return {Optimizer.SGD: 0, Optimizer.MOMENTUM: 1, Optimizer.ADAM: 2, Optimizer.ADAMW: 2}[self]
+
 
 @choice(family="learning")
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,27 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import torch
 from torch import Tensor, nn
 
+from search_spaces.learning import Optimizer
+
+__all__ = ["Optimizer", "State", "initial_state", "update"]
+
 # Learning rate, momentum and betas change values, never shapes: the workload does not depend on them.
 _RATE, _MOMENTUM, _BETA1, _BETA2, _EPSILON, _DECAY = 1e-3, 0.9, 0.9, 0.999, 1e-8, 1e-2
-
-
-class Optimizer(Enum):
-    """The rule that turns gradients into updates."""
-
-    SGD = "sgd"
-    MOMENTUM = "momentum"
-    ADAM = "adam"
-    ADAMW = "adamw"
-
-    @property
-    def states_per_weight(self) -> int:
-        """State elements kept for each trained weight (torch adds one step counter per tensor for Adam)."""
-        return {Optimizer.SGD: 0, Optimizer.MOMENTUM: 1, Optimizer.ADAM: 2, Optimizer.ADAMW: 2}[self]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
