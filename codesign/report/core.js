@@ -22,7 +22,7 @@ function build(node, attributes, children) {
     if (value === true) node.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, String(value));
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return node;
 }
 const el = (tag, attributes = {}, ...children) => build(document.createElement(tag), attributes, children);
@@ -36,11 +36,11 @@ const scores = data.scores.map((score, index) => ({ ...score, index }));
 const scoreByName = new Map(scores.map((score) => [score.name, score]));
 const objectives = data.objectives.map((name) => scoreByName.get(name));
 
-const trials = data.trials.map(([number, state, values, design, violations, reason, front, knee, reference]) => ({
+const trials = data.trials.map(([number, state, values, violations, reason, front, knee, reference, [labels, ...places]]) => ({
   number,
   state,
   values,
-  design: Array.from({ length: design.length / 2 }, (_, i) => [text(design[2 * i]), text(design[2 * i + 1])]),
+  design: places.map((place, i) => [data.knobs[labels][i], data.values[place]]),
   violations: violations.map(text),
   reason: reason === null ? null : text(reason),
   front: front === 1,
@@ -53,6 +53,8 @@ const front = trials.filter((trial) => trial.front);
 const reference = trials.find((trial) => trial.reference) ?? null;
 const valueOf = (trial, score) => (trial === null ? null : trial.values[score.index]);
 const isNumber = (value) => typeof value === "number";
+// Names of layers break after a dot, a slash or an underscore, where a reader expects it.
+const breakable = (words) => words.split(/(?<=[._/])/).flatMap((part, i) => (i === 0 ? [part] : [el("wbr"), part]));
 const capital = (words) => words.charAt(0).toUpperCase() + words.slice(1);
 
 function kindOf(trial) {

@@ -157,6 +157,7 @@ class ReportData:
         breakdowns: Trial number to its layer-by-layer energy; trials may be left out.
         manifest: ``(label, value)`` pairs: versions, machine, command, git commit.
         commands: ``(what it does, command line)`` pairs that reproduce the run.
+        table_knobs: Labels of ``TrialRecord.design`` that the table of the front shows as columns.
     """
 
     study: str
@@ -171,6 +172,7 @@ class ReportData:
     breakdowns: Mapping[int, Breakdown] = field(default_factory=dict)
     manifest: tuple[tuple[str, str], ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
+    table_knobs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_objectives(self.objectives, self.score_units)
@@ -200,14 +202,15 @@ def _check_objectives(objectives: tuple[Objective, ...], score_units: Mapping[st
         raise ReportError("a study must have at least one objective, but got none; name one in `objectives`")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ReportError(f"objective names must differ, but {repeated} are repeated; name each objective once")
+        raise ReportError(f"objective names must differ, but {repeated} are repeated; name each once")
     for objective in objectives:
         shown = objective.reported_as
         if shown is not None and shown not in score_units:
             near = get_close_matches(shown, list(score_units), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known scores: {', '.join(sorted(score_units))}"
             raise ReportError(
-                f"reported_as must name a score with a unit, but objective {objective.name!r} has {shown!r}; {hint}"
+                f"reported_as must name a score with a unit, but objective {objective.name!r} has {shown!r};"
+                f" {hint}"
             )
 
 

@@ -35,7 +35,7 @@ class _Interned:
 
 
 def embedded(data: ReportData) -> str:
-    """Write the page's data as JSON in which no ``<`` stands, so that no text can close the script element."""
+    """Write the page's data as JSON without any ``<``, so that no text can close the script element."""
     return _safe(_payload(data))
 
 
@@ -49,9 +49,12 @@ def _safe(value: object) -> str:
 
 
 def _payload(data: ReportData) -> dict[str, object]:
-    texts = _Interned()
+    texts, knobs, values = _Interned(), _Interned(), _Interned()
     names = _score_names(data)
-    trials = [_trial(trial, names, texts) for trial in sorted(data.trials, key=lambda trial: trial.number)]
+    trials = [
+        [*_trial(trial, names, texts), _design(trial, knobs, values)]
+        for trial in sorted(data.trials, key=lambda trial: trial.number)
+    ]
     kept, left_out = _breakdowns(data, texts)
     return {
         "study": data.study,
@@ -60,11 +63,16 @@ def _payload(data: ReportData) -> dict[str, object]:
         "objectives": [objective.name for objective in data.objectives],
         "scores": [_score(name, data) for name in names],
         "trials": trials,
-        "hypervolume": [[number, _number(value)] for number, value in data.hypervolume if math.isfinite(value)],
+        "hypervolume": [
+            [number, _number(value)] for number, value in data.hypervolume if math.isfinite(value)
+        ],
         "breakdowns": kept,
         "breakdowns_left_out": left_out,
+        "table_knobs": list(data.table_knobs),
         "best": [gain.trial for gain in gains(data)],
         "texts": texts.texts,
+        "knobs": [json.loads(labels) for labels in knobs.texts],
+        "values": values.texts,
     }
 
 
@@ -99,18 +107,23 @@ def _reports(objective: Objective | None) -> str | None:
 
 
 def _trial(trial: TrialRecord, names: Iterable[str], texts: _Interned) -> list[object]:
-    """Write a trial as [number, state, scores, design, violations, reason, on front, knee, reference]."""
+    """Write a trial as [number, state, scores, violations, reason, on front, knee, reference]."""
     return [
         trial.number,
         trial.state.value,
         [_number(trial.scores.get(name)) for name in names],
-        [texts.index(text) for pair in trial.design for text in pair],
         [texts.index(text) for text in trial.violations],
         None if trial.reason is None else texts.index(trial.reason),
         int(trial.on_front),
         int(trial.knee),
         int(trial.reference),
     ]
+
+
+def _design(trial: TrialRecord, knobs: _Interned, values: _Interned) -> list[int]:
+    """Write a design as [place of its list of labels, place of each value]: most trials share the labels."""
+    labels = json.dumps([label for label, _ in trial.design])
+    return [knobs.index(labels), *(values.index(value) for _, value in trial.design)]
 
 
 def _number(value: float | None) -> float | int | None:

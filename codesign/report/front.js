@@ -7,10 +7,10 @@ function drawFront() {
   const host = byId("front");
   byId("front-note").textContent = frontWords();
   if (frontRows.length === 0) {
-    host.replaceChildren(el("p", { class: "note empty" }, "The front is empty."));
+    host.parentElement.hidden = true;
     return;
   }
-  host.replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, heading("trial", "Trial"), frontScores.map((score) => heading(score.name, capital(score.label))))),
+  host.replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, heading("trial", "Trial"), frontScores.map((score) => heading(score.name, capital(score.label))), data.table_knobs.map((label) => el("th", { scope: "col", class: "text" }, capital(label))))),
     el("tbody", {}, sortedRows().map(frontRow))));
 }
 
@@ -45,11 +45,18 @@ function frontRow(trial) {
     frontScores.map((score) => {
       const { text: words, tone } = trial.reference ? { text: "", tone: "" } : change(score, valueOf(trial, score), valueOf(reference, score));
       return el("td", { class: "num" }, format(score, valueOf(trial, score)), words ? el("span", { class: `delta ${tone}` }, words) : null);
-    }));
+    }), data.table_knobs.map((label) => el("td", { class: "text" }, new Map(trial.design).get(label) ?? data.missing)));
   row.addEventListener("click", () => update({ trial: trial.number }));
   return row;
 }
 
+// Mark the selected row and bring it into the table's own window, without moving the page.
 function pickRow() {
-  for (const row of byId("front").querySelectorAll("tbody tr")) row.classList.toggle("picked", Number(row.dataset.trial) === state.trial);
+  const host = byId("front");
+  for (const row of host.querySelectorAll("tbody tr")) row.classList.toggle("picked", Number(row.dataset.trial) === state.trial);
+  const row = host.querySelector("tr.picked");
+  const head = host.querySelector("thead");
+  if (row === null || head === null) return;
+  const [top, low, high] = [row.offsetTop, host.scrollTop + head.offsetHeight, host.scrollTop + host.clientHeight];
+  if (top < low || top + row.offsetHeight > high) host.scrollTop = top - (host.clientHeight - row.offsetHeight) / 2;
 }

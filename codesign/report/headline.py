@@ -51,6 +51,20 @@ def gains(data: ReportData) -> tuple[Gain, ...]:
     return tuple(gain for gain in found if gain is not None)
 
 
+def ungained(data: ReportData) -> tuple[Objective, ...]:
+    """List the objectives that the reference and some front design have, and none improves."""
+    reference = data.reference
+    if reference is None:
+        return ()
+    return tuple(
+        objective
+        for objective in data.objectives
+        if _finite(reference, objective.name) is not None
+        and any(_finite(trial, objective.name) is not None for trial in data.front if trial is not reference)
+        and _best_gain(data, objective, reference) is None
+    )
+
+
 def change(value: float, reference: float, unit: str) -> str:
     """Say how a value differs from the reference's.
 
@@ -119,7 +133,8 @@ def _best_gain(data: ReportData, objective: Objective, reference: TrialRecord) -
     better = [
         (_loss(objective, value), trial.number, trial)
         for trial in data.front
-        if (value := _finite(trial, objective.name)) is not None and _loss(objective, value) < _loss(objective, was)
+        if (value := _finite(trial, objective.name)) is not None
+        and _loss(objective, value) < _loss(objective, was)
     ]
     if objective.direction is Direction.MINIMIZE:
         better = [entry for entry in better if _as_good(data, entry[2], reference)] or better
@@ -167,4 +182,6 @@ def _best_value(data: ReportData, objective: Objective) -> Gain | None:
     if not known:
         return None
     _, number, value = min(known)
-    return Gain(trial=number, figure=format_quantity(value, objective.unit), what=f"best {objective.label}", price="")
+    return Gain(
+        trial=number, figure=format_quantity(value, objective.unit), what=f"best {objective.label}", price=""
+    )

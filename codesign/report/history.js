@@ -9,9 +9,10 @@ function drawHistory(width) {
     host.replaceChildren(el("p", { class: "note empty" }, "No hypervolume was recorded."));
     return;
   }
-  const [left, right, top, bottom] = [58, width - 14, 12, 246];
-  const xs = makeScale({ score: { ...COUNT, label: "trial" }, values: points.map((p) => p[0]), log: false, from: left, to: right, most: Math.floor(width / 90), pad: 0 });
+  const [right, top, bottom] = [width - 14, 12, 246];
   const ys = makeScale({ score: PURE, values: points.map((p) => p[1]), log: false, from: bottom, to: top, most: 5 });
+  const left = roomFor(ys);
+  const xs = makeScale({ score: { ...COUNT, label: "trial" }, values: points.map((p) => p[0]), log: false, from: left, to: right, most: Math.floor(width / 90), pad: 0 });
   const steps = points.map(([n, v], i) => (i === 0 ? `M${xs.at(n)} ${ys.at(v)}` : `H${xs.at(n)}V${ys.at(v)}`)).join("");
   const whole = (tick) => Number.isInteger(tick.value);
   const image = picture(width, 290, `Hypervolume over ${points.length} trials`,
@@ -20,7 +21,6 @@ function drawHistory(width) {
     ys.ticks.map((tick) => svg("text", { x: left - 8, y: ys.at(tick.value) + 4, "text-anchor": "end" }, tick.label)),
     xs.ticks.filter(whole).map((tick) => svg("text", { x: xs.at(tick.value), y: bottom + 17, "text-anchor": "middle" }, tick.label)),
     svg("text", { class: "title", x: (left + right) / 2, y: bottom + 39, "text-anchor": "middle" }, "Trial"),
-    svg("path", { class: "hv-area", d: `${steps}V${bottom}H${xs.at(points[0][0])}Z` }),
     svg("path", { class: "hv", d: steps }),
     points.length === 1 ? svg("circle", { class: "pt-front", cx: xs.at(points[0][0]), cy: ys.at(points[0][1]), r: 5 }) : null);
   image.addEventListener("pointermove", (event) => {

@@ -18,7 +18,8 @@ function defaults() {
   const knee = trials.find((trial) => trial.knee);
   const best = data.best.map((number) => trialByNumber.get(number)).find(Boolean);
   const pick = knee ?? best ?? front[0] ?? reference ?? completed[0] ?? trials[0] ?? null;
-  return { trial: pick === null ? null : pick.number, x: x.name, y: y.name };
+  const first = quality ?? objectives[0];
+  return { trial: pick === null ? null : pick.number, x: x.name, y: y.name, sort: first.name, down: first.sign > 0 };
 }
 
 // A newly chosen axis gets the scale that suits it, unless the address asked for one.
@@ -31,6 +32,9 @@ function withScales(changes) {
   }
   return full;
 }
+
+// The legend's entries of what may be hidden are the switches themselves.
+for (const kind of ["dominated", "gated"]) byId(kind).parentElement.append(legendEntry(kind, mark(kind, 10, 9)));
 
 function syncControls() {
   for (const axis of ["x", "y"]) {
@@ -66,6 +70,7 @@ const again = {
 };
 drawCard();
 drawFront();
+pickRow();
 drawEnergy();
 drawOutcomes();
 

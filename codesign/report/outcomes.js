@@ -1,5 +1,6 @@
 // Trials that were stopped or failed, with what they broke.
 
+const PRINTED = 40; // as in the print rules of page.css
 let outcome = "all";
 const unlucky = trials.filter((trial) => trial.state !== "completed");
 
@@ -13,7 +14,7 @@ function drawOutcomes() {
   byId("outcomes-filter").replaceChildren(...["all", "gated", "failed"].map(filterButton));
   const shown = unlucky.filter((trial) => outcome === "all" || trial.state === outcome);
   host.replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, ["Trial", "State", "Why"].map((words) => el("th", { scope: "col", class: "text" }, words)))),
-    el("tbody", {}, shown.map(outcomeRow))));
+    el("tbody", {}, shown.map(outcomeRow))), ...(shown.length > PRINTED ? [el("p", { class: "note cut" }, `Printed: the first ${PRINTED} of ${shown.length}.`)] : []));
 }
 
 function filterButton(kind) {

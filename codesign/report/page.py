@@ -12,7 +12,7 @@ from importlib.resources import files
 
 from codesign.report.data import ReportData
 from codesign.report.embed import embedded
-from codesign.report.headline import asked, gains
+from codesign.report.headline import asked, gains, ungained
 
 _SCRIPTS = (
     "core.js",
@@ -122,9 +122,11 @@ def _duration(wall_s: float | None) -> str:
 
 
 def _gains_title(data: ReportData) -> str:
+    if not data.front:
+        return "Gains"
     if data.reference is None:
         return "Best values"
-    return f"Best gains over the reference (trial {data.reference.number})"
+    return f"Best gains over the reference (trial\u00a0{data.reference.number})"
 
 
 def _gains(data: ReportData) -> str:
@@ -132,13 +134,16 @@ def _gains(data: ReportData) -> str:
     found = gains(data)
     if not found:
         return f'<p class="note">{escape(_no_gain(data))}</p>'
-    return "".join(
+    cards = "".join(
         f'<a class="gain" href="#trial={gain.trial}"><strong>{escape(gain.figure)}</strong>'
         f' <span class="what">{escape(gain.what)}</span>'
         f' <span class="price">{escape(gain.price)}</span>'
         f' <span class="by">trial {gain.trial}</span></a>'
         for gain in found
     )
+    missed = [objective.label for objective in ungained(data)]
+    note = f"No design on the front betters the reference in {' or '.join(missed)}." if missed else ""
+    return f'<div class="gains">{cards}</div><p class="note">{escape(note)}</p>'
 
 
 def _no_gain(data: ReportData) -> str:

@@ -7,12 +7,11 @@ function drawParallel(width) {
   byId("parallel-section").hidden = shown.length < 2;
   if (shown.length < 2) return;
   parallel.flat = width < 600;
-  const height = parallel.flat ? shown.length * 66 + 16 : 330;
+  const height = parallel.flat ? shown.length * 84 + 4 : 330;
   parallel.axes = shown.map((score, i) => parallelAxis(score, i, shown.length, width, height));
   parallel.lines = completed.map((trial) => ({ trial, points: linePoints(trial) })).filter((line) => line.points.length > 0);
   const kinds = ["dominated", "front", "reference"];
-  const groups = kinds.map((kind) => svg("g", { class: `pl pl-${kind}` }, parallel.lines
-    .filter((line) => kindOf(line.trial) === kind).map((line) => svg("path", { d: pathOf(line) }))));
+  const groups = kinds.map((kind) => lineGroup(kind, parallel.lines.filter((line) => kindOf(line.trial) === kind)));
   parallel.overlay = svg("g", { class: "pl" });
   const image = picture(width, height, `Objectives of ${parallel.lines.length} completed designs as lines over parallel axes`,
     ...groups, parallel.overlay, ...parallel.axes.map(axisPicture));
@@ -34,6 +33,14 @@ function drawParallel(width) {
   drawLines(null);
 }
 
+// Many lines are drawn thinner in ink, so that a crowd stays a texture and the front stays readable.
+function lineGroup(kind, lines) {
+  const group = svg("g", { class: `pl pl-${kind}` }, lines.map((line) => svg("path", { d: pathOf(line) })));
+  const [most, least] = { dominated: [0.3, 0.05], front: [0.65, 0.25], reference: [1, 1] }[kind];
+  group.style.strokeOpacity = String(Math.min(most, Math.max(least, 30 / Math.max(1, lines.length))));
+  return group;
+}
+
 function parallelAxis(score, i, count, width, height) {
   const values = completed.map((trial) => valueOf(trial, score)).filter(isNumber);
   const log = wantsLog(score);
@@ -42,7 +49,7 @@ function parallelAxis(score, i, count, width, height) {
   const most = parallel.flat ? 4 : 6;
   const scale = makeScale({ score, values: log ? values.filter((v) => v > 0) : values, log, from, to, most, pad: 0.02 });
   const side = Math.min(110, width / (2 * count));
-  const place = parallel.flat ? 40 + i * 66 : side + (i * (width - 2 * side)) / (count - 1);
+  const place = parallel.flat ? 36 + i * 84 : side + (i * (width - 2 * side)) / (count - 1);
   return { score, scale, log, place, from: worst, to: best, room: (width - 2 * side) / (count - 1), last: i === count - 1 };
 }
 

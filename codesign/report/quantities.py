@@ -1,5 +1,7 @@
 """How a unit is shown: percent, SI prefix, binary prefix, or as it stands.
 
+A share of one whole (an accuracy) has the unit ``fraction``; a bare ``""`` or ``count`` is a number.
+
 One table serves the words written in Python and, embedded in the page, the numbers formatted by its script.
 """
 
@@ -39,7 +41,10 @@ _QUANTITIES: dict[str, Quantity] = {
     "s": Quantity(style=Style.SI, symbol="s"),
     "w": Quantity(style=Style.SI, symbol="W"),
     "hz": Quantity(style=Style.SI, symbol="Hz"),
+    "pj s": Quantity(style=Style.SI, symbol="Js", factor=1e-12),  # energy-delay product
+    "bit": Quantity(style=Style.SI, symbol="bit"),
     "bits": Quantity(style=Style.SI, symbol="bit"),
+    "b": Quantity(style=Style.BINARY, symbol="B"),
     "bytes": Quantity(style=Style.BINARY, symbol="B"),
     "mm2": Quantity(style=Style.PLAIN, symbol="mm²"),
     "count": Quantity(style=Style.SI, symbol=""),
@@ -100,9 +105,11 @@ def _digits(value: float) -> str:
         return "0"
     decimals = max(0, 2 - math.floor(math.log10(abs(value))))
     text = f"{value:.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return text.replace("-", "−")
 
 
+_AS_WRITTEN = {"macs": "MACs", "bops": "BOPs", "edp": "EDP"}
 _UNIT_SUFFIXES = ("_pj", "_s", "_bytes", "_bits", "_mm2", "_hz", "_cycles")
 
 
@@ -114,4 +121,4 @@ def score_label(name: str) -> str:
     """
     words = next((name.removesuffix(suffix) for suffix in _UNIT_SUFFIXES if name.endswith(suffix)), name)
     tail = " memory" if name.startswith("peak_") and name.endswith("_bytes") and "memory" not in name else ""
-    return words.replace("_", " ") + tail
+    return " ".join(_AS_WRITTEN.get(word, word) for word in words.split("_")) + tail

@@ -49,12 +49,12 @@ function makeScale({ score, values, log, from, to, most, pad = 0.05 }) {
   const out = log ? Math.exp : (value) => value;
   let [a, b] = [into(low), into(high)];
   if (a === b) {
-    const room = log ? Math.log(1.5) : Math.abs(a) * 0.1 || 1;
+    const room = log ? Math.log(1.5) : score.style === "percent" ? 0.02 : Math.abs(a) * 0.1 || 1;
     [a, b] = [a - room, b + room];
   }
   const margin = (b - a) * pad;
   const lowest = !log && low >= 0 ? Math.max(0, a - margin) : a - margin;
-  const highest = b + margin;
+  const highest = score.style === "percent" && !log && b <= 1 ? Math.min(b + margin, 1.005) : b + margin;
   const at = (value) => from + ((into(value) - lowest) / (highest - lowest)) * (to - from);
   const domain = [out(lowest), out(highest)];
   const { ticks, unit } = labelledTicks(score, domain, log, most);
@@ -76,6 +76,9 @@ function labelledTicks(score, [low, high], log, most) {
   const values = linearTicks(low / one, high / one, most);
   return { unit: prefix + score.symbol, ticks: values.map((shown) => ({ value: shown * one, label: digits(shown) })) };
 }
+
+// Pixels that the widest tick label takes beside a vertical axis, at 12 pixels a letter's height.
+const roomFor = (scale) => 14 + 7 * scale.ticks.reduce((most, tick) => Math.max(most, tick.label.length), 2);
 
 // Draw again whenever the room changes; the first call comes from here too.
 function drawInto(host, draw) {

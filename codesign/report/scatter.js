@@ -23,11 +23,11 @@ function drawScatter(width) {
   const y = scoreByName.get(state.y);
   const height = Math.round(Math.min(560, Math.max(330, width * 0.64)));
   const { full, noY, asked } = scatterTrials(x, y);
-  const left = 62;
   const bottom = height - 48;
   const floor = bottom - (noY.length > 0 ? GUTTER : 0);
-  const xs = makeScale({ score: x, values: [...full, ...noY].map((t) => valueOf(t, x)), log: state.logx, from: left, to: width - 14, most: Math.floor(width / 90) });
   const ys = makeScale({ score: y, values: full.map((t) => valueOf(t, y)), log: state.logy, from: floor, to: 12, most: Math.floor(height / 60) });
+  const left = roomFor(ys) + 22;
+  const xs = makeScale({ score: x, values: [...full, ...noY].map((t) => valueOf(t, x)), log: state.logx, from: left, to: width - 14, most: Math.floor(width / 90) });
   scatter.plot = { left, right: width - 14, top: 12, bottom, floor };
   scatter.points = [
     ...noY.map((trial) => ({ trial, kind: "gated", px: xs.at(valueOf(trial, x)), py: floor + GUTTER / 2 })),
@@ -44,7 +44,7 @@ function drawScatter(width) {
   image.dataset.points = String(scatter.points.length);
   listenTo(image);
   const focused = byId("scatter").contains(document.activeElement);
-  byId("scatter").replaceChildren(image);
+  byId("scatter").replaceChildren(scatter.points.length > 0 ? image : el("p", { class: "note empty" }, "There is nothing to draw for these two scores."));
   if (focused) image.focus({ preventScroll: true });
   scatterWords(asked - scatter.points.length, x, y);
   drawPicked();
@@ -122,8 +122,6 @@ function scatterWords(hidden, x, y) {
     has("front") ? legendEntry("on the front", mark("front", 10, 9)) : null,
     scatter.points.some((p) => p.trial.knee) ? legendEntry("knee", mark("front", 10, 9), svg("circle", { class: "pt-knee", cx: 10, cy: 9, r: 8 })) : null,
     has("reference") ? legendEntry("reference", mark("reference", 10, 9)) : null,
-    has("dominated") ? legendEntry("dominated", mark("dominated", 10, 9)) : null,
-    has("gated") ? legendEntry("gated", mark("gated", 10, 9)) : null,
     legendEntry("selected", svg("circle", { class: "pt-picked", cx: 10, cy: 9, r: 7 })),
   ].filter(Boolean));
   const notes = [];
@@ -131,14 +129,13 @@ function scatterWords(hidden, x, y) {
   if (gutter > 0) notes.push(`The strip at the bottom holds ${gutter} gated ${gutter === 1 ? "trial" : "trials"}, which have no ${y.label}.`);
   if (scatter.points.some((p) => p.trial.reference) && x.sign !== 0 && y.sign !== 0) notes.push("Shaded: better than the reference on both axes.");
   if (hidden > 0) notes.push(`Not drawn: ${hidden} ${hidden === 1 ? "trial" : "trials"} without a value that these axes can show.`);
-  if (scatter.points.length === 0) notes.push("There is nothing to draw for these two scores.");
   byId("scatter-note").textContent = notes.join(" ");
 }
 
 function drawPicked() {
   if (!scatter.overlay) return;
   const rings = scatter.points.filter((p) => p.trial.number === state.trial)
-    .map((p) => svg("circle", { class: "pt-picked", "data-trial": p.trial.number, cx: p.px, cy: p.py, r: p.trial.reference ? 12 : 10 }));
+    .map((p) => svg("circle", { class: "pt-picked", "data-trial": p.trial.number, cx: p.px, cy: p.py, r: p.trial.reference || p.trial.knee ? 13 : 10 }));
   const cursor = scatter.cursor ? [svg("circle", { class: "pt-hover", cx: scatter.cursor.px, cy: scatter.cursor.py, r: 7.5 })] : [];
   scatter.overlay.replaceChildren(...rings, ...cursor);
 }

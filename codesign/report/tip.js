@@ -25,7 +25,9 @@ function standing(trial) {
 }
 
 const headOf = (trial) => `Trial ${trial.number} – ${standing(trial)}`;
-const shownScores = (extra) => [...new Set([...objectives, ...scores.filter((s) => s.reports !== null), ...extra])];
+// Objectives, each followed by the score that reports it, then the scores asked for.
+const reported = objectives.flatMap((score) => [score, ...scores.filter((other) => other.reports === score.name)]);
+const shownScores = (extra) => [...new Set([...reported, ...extra])];
 
 function showTrial(trial, extra, clientX, clientY) {
   const known = shownScores(extra).filter((score) => isNumber(valueOf(trial, score)));

@@ -26,8 +26,12 @@ OBJECTIVES = (
         label="validation accuracy",
         reported_as="test_accuracy",
     ),
-    Objective(name="inference_energy_pj", direction=Direction.MINIMIZE, unit="pJ", label="energy per inference"),
-    Objective(name="inference_latency_s", direction=Direction.MINIMIZE, unit="s", label="latency per inference"),
+    Objective(
+        name="inference_energy_pj", direction=Direction.MINIMIZE, unit="pJ", label="energy per inference"
+    ),
+    Objective(
+        name="inference_latency_s", direction=Direction.MINIMIZE, unit="s", label="latency per inference"
+    ),
     Objective(
         name="peak_training_bytes", direction=Direction.MINIMIZE, unit="bytes", label="peak training memory"
     ),
@@ -75,6 +79,7 @@ def fake_report(trials: int = 120, seed: int = 7, layers: tuple[str, ...] = LAYE
             for record in records
             if record.on_front or record.reference
         },
+        table_knobs=("width", "accelerator"),
         manifest=(
             ("codesign", "0.1.0"),
             ("git commit", "0123456789abcdef0123456789abcdef01234567"),
@@ -112,7 +117,10 @@ def _trial(number: int, rng: np.random.Generator, layers: tuple[str, ...]) -> Tr
     design = (
         ("network", "conv_net"),
         ("width", str(width)),
-        *((f"{layer} weights", f"{b} bit, {d:.0%} dense") for layer, b, d in zip(layers, bits, density, strict=True)),
+        *(
+            (f"{layer} weights", f"{b} bit, {d:.0%} dense")
+            for layer, b, d in zip(layers, bits, density, strict=True)
+        ),
         ("accelerator", CHIPS[chip]),
     )
     if not reference and number % 41 == 40:
@@ -142,9 +150,7 @@ def _trial(number: int, rng: np.random.Generator, layers: tuple[str, ...]) -> Tr
 
 
 def _losses(record: TrialRecord) -> tuple[float, ...]:
-    return tuple(
-        record.scores[o.name] * (1 if o.direction is Direction.MINIMIZE else -1) for o in OBJECTIVES
-    )
+    return tuple(record.scores[o.name] * (1 if o.direction is Direction.MINIMIZE else -1) for o in OBJECTIVES)
 
 
 def _with_front(records: list[TrialRecord]) -> list[TrialRecord]:
@@ -153,9 +159,7 @@ def _with_front(records: list[TrialRecord]) -> list[TrialRecord]:
     if not known:
         return records
     losses = np.array([_losses(record) for record in known])
-    beaten = [
-        bool(np.any(np.all(losses <= row, axis=1) & np.any(losses < row, axis=1))) for row in losses
-    ]
+    beaten = [bool(np.any(np.all(losses <= row, axis=1) & np.any(losses < row, axis=1))) for row in losses]
     span = np.ptp(losses, axis=0)
     scaled = (losses - losses.min(axis=0)) / np.where(span > 0, span, 1.0)
     distance = np.where(beaten, np.inf, np.linalg.norm(scaled, axis=1))
@@ -180,8 +184,7 @@ def _with_front(records: list[TrialRecord]) -> list[TrialRecord]:
 def _hypervolume(records: list[TrialRecord]) -> tuple[tuple[int, float], ...]:
     """Invent a curve that rises as a search does: fast, then slowly."""
     return tuple(
-        (record.number, round(0.42 + 0.4 * (1 - math.exp(-record.number / 30)) - 0.02 * (record.number % 7 < 3) * math.exp(-record.number / 9), 4))
-        for record in records
+        (record.number, round(0.82 - 0.4 * math.exp(-(record.number // 4) / 8), 4)) for record in records
     )
 
 

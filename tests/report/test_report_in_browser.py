@@ -1,0 +1,207 @@
+"""The page in a real headless browser: what is drawn, what a click does, and that nothing fails."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+
+from codesign.report import ReportData, StatusCounts, TrialState, render
+from tests.report.report_browser import executable, screenshot, visit
+from tests.report.report_fakes import fake_report
+from tests.report.test_report_page import EVIL, with_texts
+
+pytestmark = pytest.mark.skipif(executable() is None, reason="no chromium here: apt-get install chromium")
+
+
+def drawable(data: ReportData) -> int:
+    """Count the trials that the default axes can show: completed ones, and gated ones in the strip."""
+    return sum(trial.state is not TrialState.FAILED for trial in data.trials)
+
+
+def test_everything_is_drawn_and_nothing_complains(tmp_path: Path) -> None:
+    data = fake_report(120)
+    seen = visit(render(data), tmp_path)
+    dom = seen.dom
+    assert dom.root.get("data-ready") == "1"
+    assert "data-error" not in dom.root
+    assert seen.console == ()
+    assert int(
+        next(e.attributes["data-points"] for e in dom.elements if "data-points" in e.attributes)
+    ) == drawable(data)
+    picture = [e for e in dom.by_class("pt-front") if e.attributes.get("r") == "5.5"]
+    listed = {
+        int(e.attributes["data-trial"])
+        for e in dom.elements
+        if e.tag == "tr" and "data-trial" in e.attributes
+    }
+    assert listed == {trial.number for trial in data.front} | {0}
+    assert len(picture) >= len([trial for trial in data.front if not trial.reference])
+    assert len(dom.by_class("step")) == 1
+    assert [e.words for e in dom.by_class("mark") if e.words in ("reference", "knee")] == [
+        "reference",
+        "knee",
+    ]
+    knee = next(trial.number for trial in data.trials if trial.knee)
+    assert dom.root["data-trial"] == str(knee)
+    assert len(dom.by_class("name")) == 6
+    assert len(dom.by_class("hv")) == 1
+    assert dom.by_id("outcomes").words.count("must hold") == data.counts.gated
+    assert dom.by_id("parallel").words.startswith("Validation accuracy")
+
+
+def test_the_address_selects_a_design_and_the_axes(tmp_path: Path) -> None:
+    data = fake_report(120)
+    chosen = data.front[3]
+    address = (
+        f"#trial={chosen.number}&x=area_mm2&y=storage_bits&logy=1&gated=0&step=training&by=phase&unknown=1"
+    )
+    dom = visit(render(data), tmp_path, address=address).dom
+    assert "data-error" not in dom.root
+    assert dom.root["data-trial"] == str(chosen.number)
+    rings = [e for e in dom.by_class("pt-picked") if "data-trial" in e.attributes]
+    assert [e.attributes["data-trial"] for e in rings] == [str(chosen.number)]
+    assert [e.attributes["data-trial"] for e in dom.by_class("picked")] == [str(chosen.number)]
+    assert f"Trial {chosen.number}" in dom.by_id("card").words
+    titles = [e.words for e in dom.by_class("title")]
+    assert titles[:2] == ["Area (mm²)", "Storage"]
+    assert len(dom.by_class("pt-gated")) == 1  # the legend's own
+    legend = {e.words for e in dom.by_class("legend")}
+    assert any("weight gradient" in words for words in legend)
+
+
+DRIVE = """
+const root = document.documentElement, seen = [];
+const image = () => document.querySelector("#scatter svg");
+const key = (name) => image().dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
+document.querySelectorAll("#front tbody tr")[2].click();
+seen.push("row:" + document.querySelectorAll("#front tbody tr")[2].dataset.trial + "=" + root.dataset.trial);
+image().focus(); key("Home"); key("ArrowRight");
+seen.push("said:" + document.getElementById("announce").textContent);
+seen.push("tip:" + !document.getElementById("tip").hidden);
+key("Enter");
+seen.push("entered:" + root.dataset.trial);
+const before = image().dataset.points;
+document.getElementById("gated").click();
+seen.push("fewer:" + (Number(image().dataset.points) < Number(before)));
+document.querySelectorAll("#front thead button")[1].click();
+seen.push("sorted:" + document.querySelectorAll("#front thead th")[1].getAttribute("aria-sort"));
+const select = document.getElementById("y");
+select.value = "area_mm2"; select.dispatchEvent(new Event("change"));
+seen.push("axis:" + document.querySelectorAll("#scatter .title")[1].textContent);
+const dot = image().querySelector(".pt-reference").getBoundingClientRect();
+const at = { clientX: dot.x + dot.width / 2, clientY: dot.y + dot.height / 2, bubbles: true };
+image().dispatchEvent(new PointerEvent("pointermove", at));
+seen.push("hover:" + document.querySelector("#tip b").textContent);
+image().dispatchEvent(new MouseEvent("click", at));
+seen.push("clicked:" + root.dataset.trial);
+seen.push("hash:" + location.hash.includes("y=area_mm2"));
+root.dataset.seen = seen.join("|");
+"""
+
+
+def test_clicks_keys_and_menus_work(tmp_path: Path) -> None:
+    seen = visit(render(fake_report(120)), tmp_path, drive=DRIVE)
+    assert "data-error" not in seen.dom.root
+    assert seen.console == ()
+    steps = dict(step.split(":", 1) for step in seen.dom.root["data-seen"].split("|"))
+    number, selected = steps["row"].split("=")
+    assert number == selected
+    assert steps["said"].startswith(f"Trial {steps['entered']} – ")
+    assert "energy per inference" in steps["said"]
+    assert steps["tip"] == steps["fewer"] == steps["hash"] == "true"
+    assert steps["sorted"] == "ascending"
+    assert steps["axis"] == "Area (mm²)"
+    assert steps["hover"].startswith("Trial 0 – reference")
+    assert steps["clicked"] == "0"
+
+
+def test_texts_of_a_study_run_nothing(tmp_path: Path) -> None:
+    seen = visit(render(with_texts(EVIL)), tmp_path)
+    assert seen.dom.root.get("data-ready") == "1"
+    assert "data-error" not in seen.dom.root
+    assert seen.console == ()
+    assert EVIL in seen.dom.by_id("card").words
+
+
+def test_a_failure_is_seen_by_these_tests_and_by_the_reader(tmp_path: Path) -> None:
+    broken = render(fake_report(3)).replace('"trials":[', '"trials":[null,', 1)
+    seen = visit(broken, tmp_path)
+    assert "data-ready" not in seen.dom.root
+    assert "null" in seen.dom.root["data-error"] or "iterable" in seen.dom.root["data-error"]
+    assert "A part of this page failed" in seen.dom.by_id("trouble").words
+    assert seen.console != ()
+
+
+def _nothing() -> ReportData:
+    counts = StatusCounts(planned=10, completed=0, gated=0, failed=0)
+    return dataclasses.replace(fake_report(1), trials=(), hypervolume=(), breakdowns={}, counts=counts)
+
+
+def _only_gated() -> ReportData:
+    data = fake_report(60)
+    return dataclasses.replace(
+        data, trials=tuple(t for t in data.trials if t.state is TrialState.GATED), breakdowns={}
+    )
+
+
+def _holes() -> ReportData:
+    data = fake_report(60)
+    holes = {"validation_accuracy": math.nan, "inference_energy_pj": math.inf, "macs": 0.0}
+    return dataclasses.replace(
+        data,
+        trials=tuple(
+            dataclasses.replace(t, scores={**t.scores, **holes} if t.number % 2 else {}) for t in data.trials
+        ),
+    )
+
+
+def _one_objective() -> ReportData:
+    data = fake_report(60)
+    return dataclasses.replace(data, objectives=data.objectives[1:2], score_units={})
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        pytest.param(_nothing(), "The study holds no trial yet.", id="no trial"),
+        pytest.param(fake_report(1), "Every trial completed within the constraints.", id="one trial"),
+        pytest.param(_only_gated(), "No completed design is on the front.", id="only gated"),
+        pytest.param(_holes(), "There is nothing to draw for these two scores.", id="missing scores"),
+        pytest.param(_one_objective(), "Asked for less energy per inference.", id="one objective"),
+        pytest.param(fake_report(2000), "1545", id="two thousand trials"),
+    ],
+)
+def test_unusual_studies_are_drawn_without_trouble(data: ReportData, words: str, tmp_path: Path) -> None:
+    seen = visit(render(data), tmp_path)
+    assert seen.dom.root.get("data-ready") == "1"
+    assert "data-error" not in seen.dom.root
+    assert seen.console == ()
+    body = next(e for e in seen.dom.elements if e.tag == "body")
+    assert words in body.words
+    assert not [
+        e for e in seen.dom.elements if any("NaN" in v for n, v in e.attributes.items() if n != "data-seen")
+    ]
+
+
+# Chromium opens no window narrower than 500 pixels, so the page itself is made narrow: the rules for narrow
+# screens hold below 640.
+WIDTH = """
+const root = document.documentElement;
+root.style.width = "%dpx";
+setTimeout(() => { root.dataset.seen = document.body.scrollWidth; }, 500);
+"""
+
+
+@pytest.mark.parametrize("width", [420, 1400])
+def test_the_page_is_no_wider_than_its_window(width: int, tmp_path: Path) -> None:
+    layers = tuple(f"features.{n}.block.convolution" for n in range(30))
+    html = render(fake_report(80, layers=layers))
+    dom = visit(html, tmp_path, size=(max(500, width), 900), drive=WIDTH % width).dom
+    assert int(dom.root["data-seen"]) == width
+
+
+def test_a_picture_can_be_taken(tmp_path: Path) -> None:
+    picture = screenshot(render(fake_report(120)), tmp_path)
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 50_000  # an empty page of this size packs into a tenth of that
