@@ -1,0 +1,1 @@
+"""Component tables: energy and area per named technology, each file with its source."""
