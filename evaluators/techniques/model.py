@@ -1,0 +1,143 @@
+"""The techniques on a whole network: compress it, bake it, restore it, measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from evaluators.networks.layers import Layer, compressible_layers
+from evaluators.techniques.dispatch import TechniqueError, apply, bake, restore, stored_density
+from evaluators.techniques.passes import is_training
+from evaluators.workload.graph import Workload
+from search_spaces.choice import Choice
+
+Choices = Mapping[str, Sequence[Choice]]
+"""The choices of each layer by module path, in the order in which they act."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerDensity:
+    """How much of a trained layer is not zero.
+
+    Args:
+        weights: fraction of the weights that the storage form keeps, within [0, 1].
+        inputs: fraction of the input values that are not zero, over the examples it was measured on.
+    """
+
+    weights: float
+    inputs: float
+
+
+def compress_model(model: nn.Module, choices: Choices) -> None:
+    """Apply every choice to a pretrained network, in place; fine-tuning comes next.
+
+    Raises:
+        TechniqueError: a layer that the network has not, or a choice that does not fit its layer.
+    """
+    for layer, name, choice in _walk(model, choices):
+        apply(choice, layer, name)
+
+
+def bake_model(model: nn.Module, choices: Choices) -> None:
+    """Make the weights of a trained network what the chip stores: masked and on their grids.
+
+    Predictions in evaluation mode stay the same, bit for bit. `state_dict()` is then the export: weights,
+    `weight_scale` (the integers are weight / scale), input scales and zero points.
+    """
+    for layer, _, choice in _walk(model, choices):
+        bake(choice, layer)
+    for layer in compressible_layers(model).values():
+        if parametrize.is_parametrized(layer, "weight"):
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+
+
+def restore_model(model: nn.Module, choices: Choices, state: Mapping[str, torch.Tensor]) -> None:
+    """Make a freshly built network the baked one whose state was saved; predictions are identical.
+
+    Raises:
+        TechniqueError: the state is not that of this network under these choices.
+    """
+    for layer, _, choice in _walk(model, choices):
+        restore(choice, layer)
+    try:
+        model.load_state_dict(dict(state), strict=True)
+    except RuntimeError as error:
+        raise TechniqueError(
+            f"the saved weights are not those of this network and design: {error}"
+        ) from error
+
+
+def stored_densities(model: nn.Module, choices: Choices) -> dict[str, float]:
+    """Return for each layer the fraction of its weights that its storage form keeps, baked or not yet."""
+    densities = dict.fromkeys(choices, 1.0)
+    with torch.no_grad():
+        for layer, name, choice in _walk(model, choices):
+            densities[name] = min(densities[name], stored_density(choice, layer))
+    return densities
+
+
+def measure_densities(model: nn.Module, choices: Choices, images: torch.Tensor) -> dict[str, LayerDensity]:
+    """Return what is not zero in a trained network: stored weights, and inputs over some examples.
+
+    Args:
+        model: the trained network, in evaluation mode.
+        choices: its choices by layer.
+        images: (n, c, h, w); a part of the validation split.
+    """
+    nonzero: dict[str, float] = {}
+
+    def count(name: str, values: torch.Tensor) -> None:
+        nonzero[name] = int(values.count_nonzero()) / values.numel()
+
+    layers = compressible_layers(model)
+    handles = [
+        layer.register_forward_hook(lambda _layer, inputs, _output, name=name: count(name, inputs[0]))
+        for name, layer in layers.items()
+    ]
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    weights = stored_densities(model, choices)
+    return {
+        name: LayerDensity(weights=weights.get(name, 1.0), inputs=inputs) for name, inputs in nonzero.items()
+    }
+
+
+def observe(workload: Workload, densities: Mapping[str, LayerDensity]) -> Workload:
+    """Return the workload with measured densities in the place of the expected ones.
+
+    Weights of an inference: what the storage form really keeps. In training the masks decide, not the
+    values, so there the expectation stands. Inputs: the share of zeros is what a chip can gate or skip;
+    they are not compressed, so the bits of the zeros are kept as bookkeeping and the size stays.
+
+    Raises:
+        WorkloadError: the workload has no such layer.
+    """
+    density: dict[int, float] = {}
+    index_bits: dict[int, float] = {}
+    for layer, measured in densities.items():
+        weight = workload.weight_of(layer)
+        if not is_training(workload) and workload.density[weight] < 1:
+            density[weight] = measured.weights
+        for index in workload.inputs_of(layer):
+            kept = max(density.get(index, 0.0), measured.inputs)
+            density[index] = kept
+            index_bits[index] = float(workload.index_bits[index] + workload.bits[index] * (1 - kept))
+    return workload.rewrite(density=density, index_bits=index_bits)
+
+
+def _walk(model: nn.Module, choices: Choices) -> list[tuple[Layer, str, Choice]]:
+    layers = compressible_layers(model)
+    unknown = [name for name in choices if name not in layers]
+    if unknown:
+        raise TechniqueError(
+            f"the design names layer {unknown[0]!r}, but the network has only: {', '.join(layers)}"
+        )
+    return [(layers[name], name, choice) for name, several in choices.items() for choice in several]

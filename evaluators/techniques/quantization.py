@@ -1,0 +1,132 @@
+"""Uniform quantization: fake-quantized training, and what it does to the workload.
+
+Conventions of the workload:
+
+- Inference: the weight is stored at `weight_bits`, and each of its scales at 32 bits beside it. The
+  layer's input is at `activation_bits`, and so are the tensors between it and the contraction that made
+  it: normalisation and activation function are applied while the accumulators are requantized, as integer
+  pipelines do it. A tensor with several quantized readers is stored once, for the one with most bits.
+- Training: the weight in memory is the 32-bit master copy, as are gradient and optimizer state; each
+  forward pass quantizes it on the fly. The overlay has one bit-width a tensor and cannot say that the
+  contraction then reads a narrower copy, so the forward pass is charged the master's bits: too much,
+  never too little. The saved input is the quantized one, and beside it one bit a value says whether the
+  quantizer clipped it, which its backward pass asks for.
+- Biases and normalisation stay at 32 bits.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from evaluators.networks.layers import Layer
+from evaluators.techniques.dispatch import TechniqueError, apply, bake, restore, rewrite, stored_density
+from evaluators.techniques.integer_pipeline import requantized_with
+from evaluators.techniques.passes import is_training
+from evaluators.techniques.quantizers import ActivationQuantizer, WeightQuantizer
+from evaluators.workload.graph import Workload
+from search_spaces.quantization import FullPrecision, Granularity, UniformQuantization
+
+SCALE_BITS = 32  # a float, or a fixed-point multiplier and its shift (Jacob et al., CVPR 2018, eq. 6)
+CLIP_MASK_BITS = 1  # did the quantizer clip this value
+
+
+@apply.register
+def _(choice: FullPrecision, layer: nn.Module, name: str) -> None:
+    """Leave the layer as it is."""
+
+
+@bake.register
+def _(choice: FullPrecision, layer: nn.Module) -> None:
+    """Leave the layer as it is."""
+
+
+@restore.register
+def _(choice: FullPrecision, layer: nn.Module) -> None:
+    """Leave the layer as it is."""
+
+
+@rewrite.register
+def _(choice: FullPrecision, workload: Workload, layer: str) -> Workload:
+    workload.contractions_of(layer)  # refuses a layer that is not there, as every technique does
+    return workload
+
+
+@stored_density.register
+def _(choice: FullPrecision, layer: nn.Module) -> float:
+    return 1.0
+
+
+@apply.register
+def _(choice: UniformQuantization, layer: nn.Module, name: str) -> None:
+    layer = _layer(layer, name)
+    quantizer = WeightQuantizer(layer.weight, choice.weight_bits, choice.granularity)
+    parametrize.register_parametrization(layer, "weight", quantizer)
+    _quantize_input(layer, ActivationQuantizer(choice.activation_bits))
+
+
+@bake.register
+def _(choice: UniformQuantization, layer: nn.Module) -> None:
+    """Keep the scale, by which the stored integers are the weight divided."""
+    quantizers = [part for part in layer.modules() if isinstance(part, WeightQuantizer)]
+    layer.register_buffer("weight_scale", quantizers[0].scale.clone())
+
+
+@restore.register
+def _(choice: UniformQuantization, layer: nn.Module) -> None:
+    layer = _layer(layer, type(layer).__name__)
+    filters = layer.weight.shape[0] if choice.granularity is Granularity.PER_CHANNEL else 1
+    layer.register_buffer("weight_scale", torch.ones(filters, *[1] * (layer.weight.ndim - 1)))
+    _quantize_input(layer, ActivationQuantizer(choice.activation_bits, calibrated=True))
+
+
+@rewrite.register
+def _(choice: UniformQuantization, workload: Workload, layer: str) -> Workload:
+    weight = workload.weight_of(layer)
+    if is_training(workload):
+        inputs = workload.inputs_of(layer)
+        return workload.rewrite(
+            bits={index: _widest(workload, index, choice.activation_bits) for index in inputs},
+            index_bits=dict.fromkeys(inputs, CLIP_MASK_BITS),
+        )
+    shape = workload.tensors[weight].shape
+    scales = shape[0] if choice.granularity is Granularity.PER_CHANNEL else 1
+    scale_bits = SCALE_BITS * scales / workload.tensors[weight].numel
+    pipeline = requantized_with(workload.structure, layer)
+    bits = {index: _widest(workload, index, choice.activation_bits) for index in pipeline}
+    return workload.rewrite(
+        bits=bits | {weight: choice.weight_bits},
+        index_bits={weight: float(workload.index_bits[weight]) + scale_bits},
+    )
+
+
+@stored_density.register
+def _(choice: UniformQuantization, layer: nn.Module) -> float:
+    return 1.0
+
+
+def _widest(workload: Workload, index: int, bits: int) -> float:
+    """Return the bits of a tensor for one more reader; those of earlier ones are already in the overlay."""
+    stored, as_traced = float(workload.bits[index]), workload.tensors[index].dtype_bits
+    return max(bits, stored) if stored < as_traced else bits
+
+
+def _layer(module: nn.Module, name: str) -> Layer:
+    if not isinstance(module, Layer):
+        raise TechniqueError(
+            f"quantization acts on Conv2d and Linear layers, but {name!r} is a {type(module).__name__}"
+        )
+    return module
+
+
+def _quantize_input(layer: Layer, quantizer: ActivationQuantizer) -> None:
+    layer.add_module("input_quantizer", quantizer)
+    layer.register_forward_pre_hook(_quantized_input)
+
+
+def _quantized_input(layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+    # Looked up on the layer at hand and not captured: a deep copy of the layer must use its own quantizer.
+    quantizer = layer.get_submodule("input_quantizer")
+    quantized: torch.Tensor = quantizer(arguments[0])
+    return (quantized,)

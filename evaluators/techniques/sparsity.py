@@ -1,0 +1,149 @@
+"""Sparsity: frozen magnitude masks in training, and what they do to the workload.
+
+Conventions of the workload, where a weight is stored as `numel * (bits * density + index_bits)`:
+
+- Unstructured: a bitmap, 1 bit a weight, kept or not. A run-length code of 4 bits a kept weight would be
+  smaller only below a density of 1/4.
+- n:m: the place of each kept weight in its run, ceil(log2(m)) bits: 2:4 costs 2 bits a kept weight
+  (Mishra et al., arXiv 2104.08378), 1 bit a weight.
+- Filter: 1 bit a filter.
+- Training: the mask never changes, so gradient and optimizer state exist at the kept places only, at
+  the density of the weight; they share the weight's index.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from evaluators.networks.layers import Layer
+from evaluators.techniques.dispatch import TechniqueError, apply, bake, restore, rewrite, stored_density
+from evaluators.techniques.masks import filter_mask, nm_mask, unstructured_mask
+from evaluators.techniques.passes import companions_of
+from evaluators.workload.graph import Workload
+from search_spaces.sparsity import NM, Dense, FilterPruned, Unstructured
+
+BITMAP_BITS = 1  # one bit says whether a weight, or a filter, is kept
+
+
+class Mask(nn.Module):
+    """Sets the weights that are not kept to zero, for good."""
+
+    def __init__(self, kept: torch.Tensor) -> None:
+        """Hold a mask of zeros and ones, shaped as the weight."""
+        super().__init__()
+        self.register_buffer("kept", kept, persistent=False)
+        self.kept: torch.Tensor
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return the weight, zero where it is not kept."""
+        return weight * self.kept
+
+
+@apply.register
+def _(choice: Dense, layer: nn.Module, name: str) -> None:
+    """Leave the layer as it is."""
+
+
+@apply.register
+def _(choice: Unstructured, layer: nn.Module, name: str) -> None:
+    weight = _weight(layer, name)
+    parametrize.register_parametrization(layer, "weight", Mask(unstructured_mask(weight, choice.density)))
+
+
+@apply.register
+def _(choice: NM, layer: nn.Module, name: str) -> None:
+    weight = _weight(layer, name)
+    if weight.shape[1] % choice.m:
+        raise TechniqueError(
+            f"{choice.n}:{choice.m} sparsity needs a multiple of {choice.m} input channels, but layer "
+            f"{name!r} has weights {tuple(weight.shape)}; use Dense or Unstructured there"
+        )
+    parametrize.register_parametrization(layer, "weight", Mask(nm_mask(weight, choice.n, choice.m)))
+
+
+@apply.register
+def _(choice: FilterPruned, layer: nn.Module, name: str) -> None:
+    weight = _weight(layer, name)
+    parametrize.register_parametrization(layer, "weight", Mask(filter_mask(weight, choice.density)))
+
+
+@bake.register(Dense)
+@bake.register(Unstructured)
+@bake.register(NM)
+@bake.register(FilterPruned)
+def _(choice: object, layer: nn.Module) -> None:
+    """Leave nothing beside the weight: its zeros say all."""
+
+
+@restore.register(Dense)
+@restore.register(Unstructured)
+@restore.register(NM)
+@restore.register(FilterPruned)
+def _(choice: object, layer: nn.Module) -> None:
+    """Add nothing: the saved weight has its zeros."""
+
+
+@rewrite.register
+def _(choice: Dense, workload: Workload, layer: str) -> Workload:
+    workload.contractions_of(layer)  # refuses a layer that is not there, as every technique does
+    return workload
+
+
+@rewrite.register
+def _(choice: Unstructured, workload: Workload, layer: str) -> Workload:
+    return _sparse(workload, layer, choice.density, BITMAP_BITS)
+
+
+@rewrite.register
+def _(choice: NM, workload: Workload, layer: str) -> Workload:
+    return _sparse(workload, layer, choice.density, choice.density * math.ceil(math.log2(choice.m)))
+
+
+@rewrite.register
+def _(choice: FilterPruned, workload: Workload, layer: str) -> Workload:
+    filters, *rest = workload.tensors[workload.weight_of(layer)].shape
+    kept = max(1, round(choice.density * filters))  # as `filter_mask` rounds it
+    return _sparse(workload, layer, kept / filters, BITMAP_BITS / math.prod(rest))
+
+
+@stored_density.register
+def _(choice: Dense, layer: nn.Module) -> float:
+    return 1.0
+
+
+@stored_density.register
+def _(choice: Unstructured, layer: nn.Module) -> float:
+    # A kept weight that quantization rounds to zero need not be stored either.
+    weight = _weight(layer, type(layer).__name__)
+    return int(weight.count_nonzero()) / weight.numel()
+
+
+@stored_density.register
+def _(choice: NM, layer: nn.Module) -> float:
+    return choice.density  # every run stores n values, zero or not
+
+
+@stored_density.register
+def _(choice: FilterPruned, layer: nn.Module) -> float:
+    weight = _weight(layer, type(layer).__name__)
+    return int(weight.flatten(1).any(dim=1).sum()) / weight.shape[0]
+
+
+def _sparse(workload: Workload, layer: str, density: float, index_bits: float) -> Workload:
+    weight = workload.weight_of(layer)
+    return workload.rewrite(
+        density=dict.fromkeys((weight, *companions_of(workload.structure, weight)), density),
+        index_bits={weight: float(workload.index_bits[weight]) + index_bits},
+    )
+
+
+def _weight(layer: nn.Module, name: str) -> torch.Tensor:
+    if not isinstance(layer, Layer):
+        raise TechniqueError(
+            f"sparsity acts on Conv2d and Linear layers, but {name!r} is a {type(layer).__name__}"
+        )
+    return layer.weight.detach()
