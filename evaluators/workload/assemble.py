@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from evaluators.workload.contractions import HANDLERS, Bound, Part
+from evaluators.workload.contractions import PLAIN, Bound, Part, optional
+from evaluators.workload.fused import FUSED
 from evaluators.workload.graph import Contraction, LoopNest, Op, Operand, Phase, Role, Structure, TensorInfo
-from evaluators.workload.kinds import GATHERING, OVERWRITING, kind_of
-from evaluators.workload.recorder import Call, Recorder, Region, View
+from evaluators.workload.kinds import GATHERING, OVERWRITING, UNREAD, WRITTEN_UNDECLARED, kind_of
+from evaluators.workload.recorder import Call, Recorder, Region, Storage, View, views_of
+
+HANDLERS = {**PLAIN, **FUSED}
+FUSED_BITS = 32  # the fused CPU kernels accumulate in float32 whatever they are given
 
 
 @dataclass(kw_only=True, slots=True)
@@ -50,8 +54,10 @@ def assemble(recorder: Recorder, names: Names) -> Structure:
     steps: list[Step] = []
     unmodelled: dict[str, None] = {}
     for position, call in enumerate(recorder.calls):
+        inner: dict[int, int] = {}
         for part in _parts(call, sources, unmodelled):
-            steps.append(_step(position, call, part, sources))
+            step = _step(position, call, part, sources)
+            steps.append(replace(step, part=_numbered(step.part, position, inner, recorder.storages)))
     steps = _weight_side(steps, names)
     roles = _roles(recorder, steps, names)
     tensors = _tensor_infos(recorder, steps, names, roles)
@@ -66,6 +72,35 @@ def assemble(recorder: Recorder, names: Names) -> Structure:
         gradients=dict(names.gradients),
         parameters=dict(names.parameters),
         unmodelled=tuple(unmodelled),
+    )
+
+
+def _numbered(part: Part, call: int, inner: dict[int, int], storages: list[Storage]) -> Part:
+    """Give the tensors inside a fused op an index: storages that never occupy memory."""
+
+    def number(view: View) -> View:
+        if view.storage >= 0:
+            return view
+        if view.storage not in inner:
+            inner[view.storage] = len(storages)
+            storages.append(
+                Storage(shape=view.shape, dtype_bits=FUSED_BITS, born=call, last=-1, materialised=False)
+            )
+        return replace(view, storage=inner[view.storage])
+
+    bound = part.bound
+    if bound is not None:
+        bound = replace(
+            bound,
+            input_view=number(bound.input_view),
+            weight_view=number(bound.weight_view),
+            output_view=number(bound.output_view),
+        )
+    return Part(
+        kind=part.kind,
+        inputs=tuple(map(number, part.inputs)),
+        outputs=tuple(map(number, part.outputs)),
+        bound=bound,
     )
 
 
@@ -123,7 +158,8 @@ class _Sources:
             return bound.weight_view.storage
         data = {bound.input_view.storage, bound.output_view.storage}
         for forward in self.forward.get(call.node, ()):
-            if data & {forward.input_view.storage, forward.output_view.storage}:
+            shared = data & {forward.input_view.storage, forward.output_view.storage}
+            if any(storage >= 0 for storage in shared):  # negative: inside a fused op, numbered per op
                 return forward.weight_view.storage
         return bound.weight_view.storage
 
@@ -173,11 +209,18 @@ def _parts(call: Call, sources: _Sources, unmodelled: dict[str, None]) -> Sequen
         kind = "unmodelled"
     if kind == "allocate":
         return [Part(kind=kind, inputs=(), outputs=())]
-    views = tuple(call.views())
-    if call.name in OVERWRITING:
-        views = views[1:]
-    written = tuple(view for view in call.views() if view.storage in call.written)
-    return [Part(kind=kind, inputs=views, outputs=(*written, *call.outputs))]
+    unread = (0,) if call.name in OVERWRITING else UNREAD.get(call.name, ())
+    read = [value for position, value in enumerate(call.args) if position not in unread]
+    written = (view for view in call.views() if view.storage in call.written)
+    outputs = (*written, *_undeclared(call), *call.outputs)
+    return [Part(kind=kind, inputs=tuple(views_of(tuple(read))), outputs=outputs)]
+
+
+def _undeclared(call: Call) -> tuple[View, ...]:
+    positions, flag = WRITTEN_UNDECLARED.get(call.name, ((), 0))
+    if not positions or not call.args[flag]:
+        return ()
+    return optional(*(call.args[position] for position in positions))
 
 
 def _rebound(call: Call, part: Part, sources: _Sources) -> Part:
@@ -306,6 +349,7 @@ def _tensor_infos(
             dtype_bits=storage.dtype_bits,
             role=roles[index],
             layer=layers.get(index),
+            materialised=storage.materialised,
         )
         for index, storage in enumerate(recorder.storages)
     )

@@ -209,7 +209,7 @@ def _vector_product(call: Call) -> Sequence[Part]:
     return [part("matmul", bound, added)]
 
 
-HANDLERS: dict[str, Handler] = {
+PLAIN: dict[str, Handler] = {
     "aten::convolution": _convolution,
     "aten::_convolution": _convolution,
     "aten::convolution_backward": _convolution_backward,
@@ -220,4 +220,7 @@ HANDLERS: dict[str, Handler] = {
     "aten::mv": _vector_product,
     "aten::dot": _vector_product,
     "aten::addmv": _vector_product,
+    "aten::addmm_": _added_product,
+    "aten::baddbmm_": _added_product,
+    "aten::addmv_": _vector_product,
 }

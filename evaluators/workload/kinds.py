@@ -99,14 +99,42 @@ def kind_of(call: Call) -> str | None:
         return "elementwise"
     return kind
 
+def _aten(names: str) -> frozenset[str]:
+    return frozenset(f"aten::{name}" for name in names.split())
+
 
 # In-place ops whose first argument is only written: its old value is not read.
-OVERWRITING = frozenset(
-    f"aten::{name}" for name in "copy_ fill_ zero_ bernoulli_ normal_ uniform_ random_ exponential_".split()
-)
+OVERWRITING = _aten("copy_ fill_ zero_ bernoulli_ normal_ uniform_ random_ exponential_")
 
 # Ops that read of their first argument only the elements that they return.
-GATHERING = frozenset(
-    f"aten::{name}"
-    for name in "embedding gather index index_select take take_along_dim masked_select _unsafe_index".split()
-)
+GATHERING = _aten("embedding gather index index_select take take_along_dim masked_select _unsafe_index")
+
+# Arguments whose shape is needed and whose values are not read (positions in the schema). torch holds them
+# alive all the same; a compiler that plans its own memory does not have to.
+UNREAD: dict[str, tuple[int, ...]] = {
+    "aten::max_pool2d_with_indices_backward": (1,),
+    "aten::max_pool3d_with_indices_backward": (1,),
+    "aten::adaptive_max_pool2d_backward": (1,),
+    "aten::adaptive_max_pool3d_backward": (1,),
+    "aten::avg_pool2d_backward": (1,),
+    "aten::avg_pool3d_backward": (1,),
+    "aten::_adaptive_avg_pool2d_backward": (1,),
+    "aten::_adaptive_avg_pool3d_backward": (1,),
+    "aten::nll_loss_backward": (1,),
+    "aten::nll_loss2d_backward": (1,),
+    "aten::ones_like": (0,),
+    "aten::zeros_like": (0,),
+    "aten::full_like": (0,),
+    "aten::rand_like": (0,),
+    "aten::randn_like": (0,),
+    "aten::randint_like": (0,),
+    "aten::new_zeros": (0,),
+    "aten::new_ones": (0,),
+    "aten::new_full": (0,),
+}
+
+# Ops that write arguments which their schema does not declare as written: positions, and the position of
+# the flag that says whether they do.
+WRITTEN_UNDECLARED: dict[str, tuple[tuple[int, ...], int]] = {
+    "aten::native_batch_norm": ((3, 4), 5),  # running mean and variance, while training
+}

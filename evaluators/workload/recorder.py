@@ -11,6 +11,7 @@ torch.fx for the same purpose: to join a backward op with its forward op).
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from evaluators.workload.corrections import true_sizes_bytes
 
 
 class Region(Enum):
@@ -79,7 +82,7 @@ class Call:
 
     def views(self) -> Iterator[View]:
         """Yield the tensors among the arguments."""
-        yield from _views(self.args)
+        yield from views_of(self.args)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -94,6 +97,7 @@ class Storage:
     dtype_bits: int
     born: int
     last: int | None = None
+    materialised: bool = True
 
 
 class FloatIndexError(TypeError):
@@ -151,16 +155,23 @@ class Recorder(TorchDispatchMode):
             signature = self._signatures[func] = _Signature.of(func)
         ordered = signature.ordered(args, kwargs)
         described = tuple(self._describe(value, -1) for value in ordered)
-        if signature.name == "aten::embedding" and isinstance(args[1], Tensor) and args[1].is_floating_point():
-            raise FloatIndexError(next(_views(described[1:2])).storage)
+        if signature.name == "aten::embedding":
+            _check_indices(ordered[1], described[1])
         result = func(*args, **kwargs)
-        outputs = tuple(_views((self._describe(result, len(self.calls)),)))
+        outputs = tuple(views_of((self._describe(result, len(self.calls)),)))
+        for position, size_bytes in true_sizes_bytes(signature.name, ordered).items():
+            self._resize(outputs[position].storage, size_bytes)
         self._append(signature, described, outputs)
         return result
 
+    def _resize(self, index: int, size_bytes: int) -> None:
+        storage = self.storages[index]
+        if 8 * size_bytes != math.prod(storage.shape) * storage.dtype_bits:
+            storage.shape = (8 * size_bytes // storage.dtype_bits,)
+
     def _append(self, signature: _Signature, args: tuple[Value, ...], outputs: tuple[View, ...]) -> None:
-        written = tuple({view.storage for view in _views(tuple(args[i] for i in signature.mutated))})
-        held = {view.storage for view in _views(args)}
+        written = tuple({view.storage for view in views_of(tuple(args[i] for i in signature.mutated))})
+        held = {view.storage for view in views_of(args)}
         if not written and all(view.storage in held for view in outputs):
             return  # a view, a query or a marker: nothing is computed and nothing is allocated
         node = torch._C._current_autograd_node()
@@ -203,15 +214,23 @@ class _Signature:
             name=func._schema.name,
             arguments=tuple(argument.name for argument in arguments),
             defaults=tuple(argument.default_value for argument in arguments),
-            mutated=tuple(
-                i for i, argument in enumerate(arguments) if argument.alias_info and argument.alias_info.is_write
-            ),
+            mutated=() if torch.Tag.inplace_view in func.tags else _mutated(arguments),
             is_pointwise=torch.Tag.pointwise in func.tags,
         )
 
     def ordered(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[object, ...]:
         rest = zip(self.arguments[len(args) :], self.defaults[len(args) :], strict=True)
         return (*args, *(kwargs.get(name, default) for name, default in rest))
+
+
+def _check_indices(indices: object, described: Value) -> None:
+    if isinstance(indices, Tensor) and indices.is_floating_point() and isinstance(described, View):
+        raise FloatIndexError(described.storage)
+
+
+def _mutated(arguments: Sequence[torch._C.Argument]) -> tuple[int, ...]:
+    writes = (argument.alias_info is not None and argument.alias_info.is_write for argument in arguments)
+    return tuple(position for position, is_write in enumerate(writes) if is_write)
 
 
 @contextmanager
@@ -244,12 +263,12 @@ def module_paths(recorder: Recorder, model: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def _views(values: tuple[Value, ...]) -> Iterator[View]:
+def views_of(values: tuple[Value, ...]) -> Iterator[View]:
     for value in values:
         if isinstance(value, View):
             yield value
         elif isinstance(value, tuple):
-            yield from _views(value)
+            yield from views_of(value)
 
 
 def _new_storage(tensor: Tensor, size_bytes: int, born: int) -> Storage:
