@@ -20,7 +20,7 @@ from codesign.study_file import Objective, StudyFile
 from codesign.views import reference_of
 
 _LABELS = {
-    "validation_accuracy": "accuracy",
+    "validation_accuracy": "validation accuracy",
     "inference_energy_pj": "energy per inference",
     "inference_latency_s": "latency",
     "training_energy_pj": "energy per training step",
@@ -52,7 +52,7 @@ def report_data(folder: RunFolder, study: StudyFile) -> report.ReportData:
         ),
         wall_s=sum(session["wall_s"] for session in folder.sessions()) or None,
         objectives=tuple(_objective(objective) for objective in study.objectives),
-        score_units={name: kind.unit for name, kind in score_kinds().items()},
+        score_units={name: _shown_unit(name, kind.unit) for name, kind in score_kinds().items()},
         trials=tuple(
             _trial(
                 result,
@@ -66,6 +66,7 @@ def report_data(folder: RunFolder, study: StudyFile) -> report.ReportData:
         breakdowns=_breakdowns(folder, [*([reference] if reference else []), *members][:_MOST_BREAKDOWNS]),
         manifest=_manifest(folder),
         commands=_commands(folder.path),
+        table_knobs=("network", "accelerator"),
     )
 
 
@@ -73,10 +74,17 @@ def _objective(objective: Objective) -> report.Objective:
     return report.Objective(
         name=objective.name,
         direction=report.Direction(objective.direction.value),
-        unit=objective.kind.unit,
+        unit=_shown_unit(objective.name, objective.kind.unit),
         label=_LABELS.get(objective.name, objective.name.replace("_", " ")),
         reported_as="test_accuracy" if objective.name == "validation_accuracy" else None,
     )
+
+
+def _shown_unit(name: str, unit: str) -> str:
+    """Accuracies are shares of one and are shown in per cent; the other unitless scores are counts."""
+    if unit:
+        return unit
+    return "fraction" if name.endswith("_accuracy") else "count"
 
 
 def _trial(result: TrialResult, *, on_front: bool, knee: bool, reference: bool) -> report.TrialRecord:

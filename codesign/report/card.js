@@ -50,6 +50,6 @@ function knobTable(trial) {
   return [el("h4", {}, "Design"),
     el("table", { class: "knobs" }, el("thead", {}, el("tr", {}, head.map((words) => el("th", { scope: "col", class: "text" }, words)))),
       el("tbody", {}, labels.map((label) => el("tr", { class: other && mine.get(label) !== other.get(label) ? "differs" : null },
-        el("th", { scope: "row" }, breakable(label)), el("td", {}, mine.get(label) ?? data.missing),
-        ...(other ? [el("td", {}, other.get(label) ?? data.missing)] : [])))))];
+        el("th", { scope: "row" }, breakable(label)), el("td", {}, breakable(mine.get(label) ?? data.missing)),
+        ...(other ? [el("td", {}, breakable(other.get(label) ?? data.missing))] : [])))))];
 }

@@ -54,7 +54,7 @@ const reference = trials.find((trial) => trial.reference) ?? null;
 const valueOf = (trial, score) => (trial === null ? null : trial.values[score.index]);
 const isNumber = (value) => typeof value === "number";
 // Names of layers break after a dot, a slash or an underscore, where a reader expects it.
-const breakable = (words) => words.split(/(?<=[._/])/).flatMap((part, i) => (i === 0 ? [part] : [el("wbr"), part]));
+const breakable = (words) => words.split(/(?<=[._/])(?=[A-Za-z])/).flatMap((part, i) => (i === 0 ? [part] : [el("wbr"), part]));
 const capital = (words) => words.charAt(0).toUpperCase() + words.slice(1);
 
 function kindOf(trial) {

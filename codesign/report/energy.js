@@ -1,7 +1,7 @@
 // Energy of the selected design by layer, split by memory level, operand or phase, beside the reference's.
 
 const MOST_LAYERS = 24;
-const MOST_COLOURS = 8;
+const COLOURS = 7; // c0 to c6; plain for the parts that use most, hatched for the next, c7 for the tail
 let allLayers = false;
 
 // Rows of a trial: {layer, phase, latency, macs, cells: [[level, operand, pj], ...]}, or null if not embedded.
@@ -58,11 +58,22 @@ function whyNoEnergy(trial, rows) {
   return `No layer-by-layer energy was recorded for trial ${trial.number}.`;
 }
 
-// Parts in order of appearance, so that a level keeps its colour from design to design; the tail shares one.
-function colourOf(tables) {
-  const parts = [...new Set(tables.flatMap((layers) => [...layers.values()].flatMap((one) => [...one.keys()])))];
-  return new Map(parts.map((part, i) => [part, `c${Math.min(i, MOST_COLOURS - 1)}`]));
+// Every part that any embedded design has, by the energy that all of them spend on it: a part keeps its
+// colour from design to design, and the large parts get the plain colours.
+function ranking() {
+  const totals = merged(Object.keys(data.breakdowns).flatMap((number) => [...table(rowsOf(trialByNumber.get(Number(number)))).values()]));
+  return [...totals].sort((a, b) => b[1] - a[1]).map(([part]) => part);
 }
+
+// The parts of these designs, in order of appearance, each with its colour.
+function colourOf(tables) {
+  const rank = ranking();
+  const parts = [...new Set(tables.flatMap((layers) => [...layers.values()].flatMap((one) => [...one.keys()])))];
+  const colour = (place) => (place < COLOURS ? `c${place}` : place < 2 * COLOURS ? `c${place - COLOURS} hatched` : "c7");
+  return new Map(parts.map((part) => [part, colour(rank.indexOf(part))]));
+}
+
+const spaced = (part) => part.replaceAll("_", " ");
 
 function stack(parts, colours, title, length) {
   const whole = sumOf(parts);
@@ -75,7 +86,7 @@ function stack(parts, colours, title, length) {
     piece.style.width = `${(100 * pj) / whole}%`;
     bar.append(piece);
   }
-  const rows = [...colours.keys()].filter((part) => parts.has(part)).map((part) => [part, `${format(PICOJOULES, parts.get(part))} (${whole > 0 ? ((100 * parts.get(part)) / whole).toFixed(1) : "0.0"} %)`]);
+  const rows = [...colours.keys()].filter((part) => parts.has(part)).map((part) => [spaced(part), `${format(PICOJOULES, parts.get(part))} (${whole > 0 ? ((100 * parts.get(part)) / whole).toFixed(1) : "0.0"} %)`]);
   bar.addEventListener("pointermove", (event) => showTip(title, [[["all", format(PICOJOULES, whole)]], rows], event.clientX, event.clientY));
   bar.addEventListener("pointerleave", hideTip);
   return bar;
@@ -92,27 +103,40 @@ function sums(trial, mine, theirs, colours) {
 }
 
 function partLegend(colours) {
-  return el("div", { class: "legend" }, [...colours].map(([part, colour]) => el("span", {}, el("i", { class: `swatch ${colour}` }), part)));
+  return el("div", { class: "legend" }, [...colours].map(([part, colour]) => el("span", {}, el("i", { class: `swatch ${colour}` }), spaced(part))));
+}
+
+// The layers of both designs in the order of the networks: a layer that only one has stands after the one
+// that it follows there.
+function layersOf(mine, theirs) {
+  const names = [...mine.keys()];
+  let before = -1;
+  for (const name of theirs ? theirs.keys() : []) {
+    if (!mine.has(name)) names.splice(before + 1, 0, name);
+    before = names.indexOf(name);
+  }
+  return names;
 }
 
 function layerBars(mine, theirs, colours) {
-  const names = [...new Set([...mine.keys(), ...(theirs ? theirs.keys() : [])])];
+  const names = layersOf(mine, theirs);
   const size = (name) => Math.max(sumOf(mine.get(name)), sumOf(theirs?.get(name)));
   const kept = new Set(allLayers ? names : [...names].sort((a, b) => size(b) - size(a)).slice(0, MOST_LAYERS));
   const rest = names.filter((name) => !kept.has(name));
-  const lines = names.filter((name) => kept.has(name)).map((name) => [name, mine.get(name) ?? new Map(), theirs?.get(name) ?? null]);
+  const lines = names.filter((name) => kept.has(name)).map((name) => [name, mine.get(name) ?? null, theirs?.get(name) ?? null]);
   if (rest.length > 0) {
     const gather = (layers) => merged(rest.map((name) => layers.get(name) ?? new Map()));
     lines.push([`${rest.length} smaller layers`, gather(mine), theirs ? gather(theirs) : null]);
   }
   const longest = lines.reduce((most, [, a, b]) => Math.max(most, sumOf(a), sumOf(b)), 0);
   const grid = el("div", { class: "layers" }, lines.map(([name, a, b]) => [el("div", { class: "name", title: name }, name),
-    el("div", { class: "pair" }, layerBar(a, colours, `${name}, trial ${state.trial}`, longest, ""), b ? layerBar(b, colours, `${name}, reference`, longest, "ref") : null)]));
+    el("div", { class: "pair" }, layerBar(a, colours, `${name}, trial ${state.trial}`, longest, ""), theirs ? layerBar(b, colours, `${name}, reference`, longest, "ref") : null)]));
   const note = theirs ? el("p", { class: "note" }, "Thick bars: the selected design. Thin bars: the reference.") : null;
   return el("div", {}, el("h4", {}, "By layer"), note, grid, rest.length > 0 || allLayers ? moreButton(names.length) : null);
 }
 
 function layerBar(parts, colours, title, longest, kind) {
+  if (parts === null) return el("div", { class: `bar ${kind}` }, el("span", { class: "value" }, kind === "ref" ? "not in the reference" : "not in this design"));
   const whole = sumOf(parts);
   const share = state.bars === "share" ? (whole > 0 ? 1 : 0) : longest > 0 ? whole / longest : 0;
   const length = `calc((100% - 76px) * ${share.toFixed(5)})`;

@@ -45,7 +45,7 @@ function frontRow(trial) {
     frontScores.map((score) => {
       const { text: words, tone } = trial.reference ? { text: "", tone: "" } : change(score, valueOf(trial, score), valueOf(reference, score));
       return el("td", { class: "num" }, format(score, valueOf(trial, score)), words ? el("span", { class: `delta ${tone}` }, words) : null);
-    }), data.table_knobs.map((label) => el("td", { class: "text" }, new Map(trial.design).get(label) ?? data.missing)));
+    }), data.table_knobs.map((label) => el("td", { class: "text" }, breakable(new Map(trial.design).get(label) ?? data.missing))));
   row.addEventListener("click", () => update({ trial: trial.number }));
   return row;
 }

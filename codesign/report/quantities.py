@@ -109,8 +109,8 @@ def _digits(value: float) -> str:
     return text.replace("-", "−")
 
 
-_AS_WRITTEN = {"macs": "MACs", "bops": "BOPs", "edp": "EDP"}
-_UNIT_SUFFIXES = ("_pj", "_s", "_bytes", "_bits", "_mm2", "_hz", "_cycles")
+_AS_WRITTEN = {"macs": "MACs", "bops": "BOPs", "edp": "EDP", "dram": "DRAM"}
+_UNIT_SUFFIXES = ("_pj_s", "_pj", "_s", "_bytes", "_bits", "_mm2", "_hz", "_cycles")
 
 
 def score_label(name: str) -> str:
