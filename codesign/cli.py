@@ -158,7 +158,8 @@ def _print_front(folder: RunFolder, question: StudyFile) -> None:
 
     from codesign.tables import front_table, headline
 
-    console = Console()
+    # A pipe has no width to fit; on a terminal the table takes what there is.
+    console = Console() if sys.stdout.isatty() else Console(width=160)
     console.print(front_table(folder, question))
     typer.echo(headline(folder, question))
 
@@ -173,7 +174,7 @@ def evaluate(
     from evaluators.scores import score_kinds
 
     from codesign.exported import evaluate_exported
-    from codesign.progress import quantity
+    from codesign.report.quantities import format_quantity
 
     scores = evaluate_exported(design_dir, data_root)
     if as_json:
@@ -181,7 +182,7 @@ def evaluate(
         return
     kinds = score_kinds()
     for name, value in scores.items():
-        typer.echo(f"{name:<24} {quantity(name, value, kinds[name].unit)}")
+        typer.echo(f"{name:<24} {format_quantity(value, kinds[name].unit)}")
 
 
 @app.command()

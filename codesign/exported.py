@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from evaluators.bench import Bench, Trained, trained_from_json, trained_to_json
+from evaluators.bench import Bench, Trained, trained_from_json
 from evaluators.evaluate import compress, measure, price
 from evaluators.learning.recipe import Recipe
 from evaluators.scores import Accuracy, derive, score_kinds
@@ -28,7 +28,7 @@ from search_spaces.design import Design, design_from_json, design_to_json
 from codesign.describe import design_summary
 from codesign.errors import ExportError
 from codesign.problem import dataset_spec
-from codesign.progress import quantity
+from codesign.report.quantities import format_quantity
 from codesign.results import TrialResult
 from codesign.run_folder import RunFolder
 from codesign.study_file import Dataset, StudyFile
@@ -101,7 +101,7 @@ def _write(building: Path, home: Path, study: StudyFile, result: TrialResult, de
 def _readme(study: StudyFile, result: TrialResult, design: Design) -> str:
     kinds = score_kinds()
     scores = "\n".join(
-        f"| {name} | {quantity(name, value, kinds[name].unit)} | {kinds[name].description} |"
+        f"| {name} | {format_quantity(value, kinds[name].unit)} | {kinds[name].description} |"
         for name, value in result.scores.items()
     )
     parts = "\n".join(f"| {label} | {value} |" for label, value in design_summary(design))
@@ -145,7 +145,7 @@ def evaluate_exported(path: Path, data_root: Path | None) -> dict[str, float]:
     if not weights.is_file():
         raise ExportError(f"{weights} is missing: an exported design has its weights beside it")
     accuracy: Accuracy = bench.accuracy(file.design.algorithm, weights)
-    measured = measure(compress(traced, file.design.algorithm), file.design.algorithm, traced, facts)
+    measured = measure(compress(traced, file.design.algorithm), facts)
     return derive(price(measured, chip, accuracy=accuracy).facts).as_dict()
 
 
@@ -178,5 +178,3 @@ def _read_facts(path: Path) -> Trained:
     except (ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{path} does not hold the facts of a design: {error!r}") from None
 
-
-__all__ = ["evaluate_exported", "export_design", "trained_to_json"]

@@ -62,7 +62,7 @@ def _scores() -> Rows:
     return [
         {
             "name": kind.name,
-            "description": f"{kind.description} [{kind.unit or 'share'}, {kind.direction.value}"
+            "description": f"{kind.description} [{kind.unit}, {kind.direction.value}"
             f"{'' if kind.searchable else ', reported only'}]",
         }
         for kind in score_kinds().values()

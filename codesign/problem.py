@@ -15,6 +15,7 @@ from search_spaces.network import NetworkChoice
 from search_spaces.space import assemble, knobs
 
 from codesign.layers import layers_to_json
+from codesign.report.quantities import format_quantity
 from codesign.results import TrialResult, TrialState, Violation
 from codesign.study_file import Dataset, StudyFile
 
@@ -59,6 +60,8 @@ def evaluation_to_result(
 ) -> TrialResult:
     """Return the trial's result: its scores held against the constraints."""
     scores = evaluation.scores.as_dict()
+    if evaluation.unmapped:
+        return _unmapped_to_result(number, design, evaluation)
     broken = [name for name, value in scores.items() if not math.isfinite(value)]
     if broken:
         return failure_to_result(number, design, f"not a finite number: {', '.join(broken)}")
@@ -78,6 +81,30 @@ def evaluation_to_result(
         margins=margins,
         seconds=evaluation.seconds,
         cached=evaluation.cached,
+    )
+
+
+def _unmapped_to_result(number: int, design: Design, evaluation: Evaluation) -> TrialResult:
+    """Return a gated result: a layer needs more of a memory than the chip has, so it cannot run there."""
+    worst = max(evaluation.unmapped, key=lambda row: row.excess)
+    text = f"layer {worst.op} fits the {worst.level} of the chip"
+    scores = {n: v for n, v in evaluation.scores.as_dict().items() if math.isfinite(v)}
+    return TrialResult(
+        trial=number,
+        state=TrialState.GATED,
+        design=design_to_json(design),
+        scores=scores,
+        expected=scores,
+        violations=(
+            Violation(
+                constraint=text,
+                value=worst.demand_bits,
+                bound=worst.capacity_bits,
+                excess=worst.excess,
+            ),
+        ),
+        margins={"mapping": worst.excess},
+        seconds=evaluation.seconds,
     )
 
 
@@ -119,5 +146,5 @@ def dry_run(study: StudyFile) -> list[str]:
         "the reference design costs (untrained)",
     ]
     kinds = score_kinds()
-    lines += [f"  {name:<22} {value:.6g} {kinds[name].unit}" for name, value in evaluation.expected.as_dict().items()]
+    lines += [f"  {name:<22} {format_quantity(value, kinds[name].unit)}" for name, value in evaluation.expected.as_dict().items()]
     return lines

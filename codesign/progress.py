@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from codesign.front import front, hypervolume
+from codesign.report.quantities import format_quantity
 from codesign.results import TrialResult, TrialState
 from codesign.study_file import StudyFile
 from codesign.sweep import Tick
@@ -29,17 +30,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def quantity(name: str, value: float, unit: str) -> str:
-    """Return a score as people read it: four digits, with its unit; an accuracy in percent.
-
-    >>> quantity("test_accuracy", 0.98125, ""), quantity("inference_energy_pj", 1234567.0, "pJ")
-    ('98.1 %', '1.235e+06 pJ')
-    """
-    if name.endswith("accuracy"):
-        return f"{100 * value:.1f} %"
-    return f"{value:.4g} {unit}".rstrip()
 
 
 @dataclass(slots=True)
@@ -96,7 +86,7 @@ class Progress:
 
     def _line(self, result: TrialResult, tick: Tick) -> str:
         scores = ", ".join(
-            f"{o.name} {quantity(o.name, result.scores[o.name], o.kind.unit)}"
+            f"{o.name} {format_quantity(result.scores[o.name], o.kind.unit)}"
             for o in self.study.objectives
             if o.name in result.scores
         )

@@ -238,6 +238,10 @@ class StudyFile(_Section):
         for name in type(space).model_fields:
             section = getattr(space, name)
             sections[name] = section.model_dump() | section.reference() | self.reference.get(name, {})
+        chip = sections["accelerator"]
+        if isinstance(chip, dict) and isinstance(chip.get("templates"), str):
+            # In a reference a bare name is the chip as its file has it, not a search over its knobs.
+            sections["accelerator"] = {"templates": {chip["templates"]: {}}}
         unknown = {name: values for name, values in self.reference.items() if name not in sections}
         pinned: BaseSpace = Space.model_validate(sections | unknown)
         return pinned.model_copy(update={"accelerator": pinned.accelerator.pinned()})
@@ -245,12 +249,14 @@ class StudyFile(_Section):
     @model_validator(mode="after")
     def _one_reference(self) -> StudyFile:
         try:
-            _ = self.reference_space
+            reference = self.reference_space
         except ValidationError as error:
             problems = "; ".join(
                 f"reference.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
             )
             raise ValueError(problems) from None
+        if len(reference.accelerator.templates) > 1:
+            raise ValueError("reference.accelerator.templates: a reference design has one chip")
         return self
 
     def hash(self) -> str:

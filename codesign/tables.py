@@ -6,12 +6,13 @@ import csv
 import io
 
 from evaluators.scores import score_kinds
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from search_spaces.design import design_from_json
 
-from codesign.describe import accelerator_text, bits_text, design_summary
+from codesign.describe import bits_text, design_summary
 from codesign.front import front, knee
-from codesign.progress import quantity
+from codesign.report.quantities import format_quantity, score_label
 from codesign.results import TrialResult
 from codesign.run_folder import RunFolder
 from codesign.study_file import StudyFile
@@ -26,27 +27,27 @@ def front_table(folder: RunFolder, study: StudyFile) -> Table:
     reference = reference_of(results)
     names = [o.name for o in study.objectives]
     names += [name for name in ("test_accuracy",) if name not in names]
-    table = Table(title=f"{study.name}: {len(members)} designs on the front", title_justify="left")
-    table.add_column("trial", justify="right")
+    table = Table(title=f"{study.name}: {len(members)} designs on the front", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("trial", no_wrap=True)
     for name in names:
-        table.add_column(name, justify="right")
-    for label in ("network", "bits", "accelerator"):
+        table.add_column(score_label(name), justify="right")
+    for label in ("network", "mean bits", "accelerator"):
         table.add_column(label)
     for result in members:
         mark = " knee" if best is not None and result.trial == best.trial else ""
         table.add_row(*_cells(result, names, mark))
     if reference is not None:
         table.add_section()
-        table.add_row(*_cells(reference, names, " ref"), style="dim")
+        table.add_row(*_cells(reference, names, " reference"), style="dim")
     return table
 
 
 def _cells(result: TrialResult, names: list[str], mark: str) -> list[str]:
     design = design_from_json(result.design)
     kinds = score_kinds()
-    shown = [quantity(name, result.scores[name], kinds[name].unit) for name in names]
-    network = f"w{design.network.width:g} d{design.network.depth}"
-    return [f"{result.trial}{mark}", *shown, network, bits_text(design), accelerator_text(design)]
+    shown = [format_quantity(result.scores[name], kinds[name].unit) for name in names]
+    network = f"width {design.network.width:g}, depth {design.network.depth}"
+    return [f"{result.trial}{mark}", *shown, network, bits_text(design), design.accelerator.template]
 
 
 def headline(folder: RunFolder, study: StudyFile) -> str:

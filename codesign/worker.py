@@ -63,7 +63,7 @@ class Worker:
             traceback.print_exc()
             return failure_to_result(number, design, f"{type(error).__name__}: {error}")
         result = evaluation_to_result(number, design, evaluation, self._study)
-        if result.state is not TrialState.FAILED:
+        if result.state is TrialState.COMPLETED:
             write_json(self._folder.trial_path(number) / "cost.json", evaluation.ledger())
         return result
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -30,12 +30,24 @@ from torch import Tensor, nn
 
 from evaluators.data import registry as data
 from evaluators.data.splits import DataSplits, limited
+from evaluators.learning.backprop import accuracy, fine_tune, pretrain
 from evaluators.learning.recipe import Recipe
 from evaluators.networks import registry as networks
 from evaluators.networks.layers import layer_infos
 from evaluators.scores import Accuracy
+from evaluators.techniques.model import (
+    LayerDensity,
+    bake_model,
+    compress_model,
+    measure_densities,
+    restore_model,
+)
 from evaluators.workload.graph import Workload
 from evaluators.workload.trace import trace
+
+WEIGHTS = "weights.safetensors"
+FACTS = "facts.json"
+MEASURED_EXAMPLES = 512  # validation examples over which the zeros of activations are counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,13 +74,11 @@ class Trained:
     """What training one half gave.
 
     Args:
-        weight_density: share of non-zero weights, by layer.
-        activation_density: share of non-zero inputs of the layer over the validation split, by layer.
+        densities: what of each layer's weights and inputs is not zero, measured.
     """
 
     accuracy: Accuracy
-    weight_density: tuple[tuple[str, float], ...]
-    activation_density: tuple[tuple[str, float], ...]
+    densities: tuple[tuple[str, LayerDensity], ...]
 
 
 def trained_to_json(trained: Trained) -> dict[str, object]:
@@ -77,22 +87,27 @@ def trained_to_json(trained: Trained) -> dict[str, object]:
         "version": 1,
         "validation_accuracy": trained.accuracy.validation,
         "test_accuracy": trained.accuracy.test,
-        "weight_density": dict(trained.weight_density),
-        "activation_density": dict(trained.activation_density),
+        "densities": {
+            layer: {"weights": density.weights, "inputs": density.inputs}
+            for layer, density in trained.densities
+        },
     }
 
 
-def trained_from_json(facts: Mapping[str, object]) -> Trained:
-    """Return the facts that `trained_to_json` wrote; KeyError or TypeError where they are not."""
-    weights, activations = facts["weight_density"], facts["activation_density"]
-    if not isinstance(weights, dict) or not isinstance(activations, dict):
-        raise TypeError("densities must be a mapping from layer to share")
+def trained_from_json(facts: Mapping[str, Any]) -> Trained:
+    """Return the facts that `trained_to_json` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are not facts.
+    """
     return Trained(
         accuracy=Accuracy(
-            validation=float(str(facts["validation_accuracy"])), test=float(str(facts["test_accuracy"]))
+            validation=float(facts["validation_accuracy"]), test=float(facts["test_accuracy"])
         ),
-        weight_density=tuple((str(layer), float(share)) for layer, share in weights.items()),
-        activation_density=tuple((str(layer), float(share)) for layer, share in activations.items()),
+        densities=tuple(
+            (str(layer), LayerDensity(weights=float(density["weights"]), inputs=float(density["inputs"])))
+            for layer, density in facts["densities"].items()
+        ),
     )
 
 
@@ -151,3 +166,106 @@ class Bench:
                 ),
             )
         return self._traces[network, learning]
+
+    def half_path(self, half: AlgorithmicHalf) -> Path | None:
+        """Return the folder of a trained half in the cache; None where nothing is kept."""
+        return self._home("half", fingerprint(half))
+
+    def train(self, half: AlgorithmicHalf) -> tuple[Trained, bool]:
+        """Return what training the half gives, and whether it was read from the cache.
+
+        Raises:
+            DivergedError: the loss became NaN or infinite.
+            TechniqueError: a choice does not fit its layer.
+        """
+        home = self.half_path(half)
+        if home is None:
+            return self._train(half)[1], False
+        with _locked(home):
+            if not home.is_dir():
+                model, trained = self._train(half)
+                _publish(home, model, trained_to_json(trained))
+                return trained, False
+        return trained_from_json(json.loads((home / FACTS).read_text(encoding="utf-8"))), True
+
+    def accuracy(self, half: AlgorithmicHalf, weights: Path) -> Accuracy:
+        """Return the accuracy of saved weights.
+
+        Raises:
+            TechniqueError: the weights are not those of this network and design.
+        """
+        model = self.build(half.network)
+        restore_model(model, choices_of(half), load_file(weights))
+        model.eval()
+        return Accuracy(
+            validation=accuracy(model, self.splits.validation), test=accuracy(model, self.splits.test)
+        )
+
+    def _train(self, half: AlgorithmicHalf) -> tuple[nn.Module, Trained]:
+        choices = choices_of(half)
+        model = self._pretrained(half.network)
+        compress_model(model, choices)
+        outcome = fine_tune(model, self.splits, self._recipe, half.learning, seed=self._seed)
+        bake_model(model, choices)
+        images = self.splits.validation.images[:MEASURED_EXAMPLES]
+        densities = measure_densities(model, choices, images)
+        return model, Trained(
+            accuracy=Accuracy(validation=outcome.validation_accuracy, test=outcome.test_accuracy),
+            densities=tuple(densities.items()),
+        )
+
+    def _pretrained(self, network: NetworkChoice) -> nn.Module:
+        """Return the dense network, pretrained once for all designs that start from it."""
+        model = self.build(network)
+        home = self._home("pretrained", fingerprint(network))
+        if home is None:
+            pretrain(model, self.splits, self._recipe, seed=self._seed)
+            return model
+        with _locked(home):
+            if not home.is_dir():
+                outcome = pretrain(model, self.splits, self._recipe, seed=self._seed)
+                facts = {"version": 1, "validation_accuracy": outcome.validation_accuracy}
+                _publish(home, model, facts)
+        model.load_state_dict(load_file(home / WEIGHTS))
+        return model.eval()
+
+    def _home(self, kind: str, name: str) -> Path | None:
+        if self._cache is None:
+            return None
+        # What trains a half beside the half itself. The data folder is left out: it holds the same data.
+        rest = {
+            "dataset": self._dataset.name,
+            "train_examples": self._dataset.train_examples,
+            "validation_examples": self._dataset.validation_examples,
+            "recipe": self._recipe.model_dump(mode="json"),
+            "seed": self._seed,
+        }
+        digest = hashlib.sha256(json.dumps([name, rest], sort_keys=True).encode()).hexdigest()[:20]
+        return self._cache / f"{kind}-{digest}"
+
+
+def choices_of(half: AlgorithmicHalf) -> dict[str, tuple[Choice, ...]]:
+    """Return the choices of each layer, in the order in which they act."""
+    return {layer.layer: layer.choices for layer in half.layers}
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """Hold the right to make one folder of the cache; a dead holder's lock is free again."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _publish(home: Path, model: nn.Module, facts: dict[str, object]) -> None:
+    """Write weights and facts into a temporary folder, and rename it when it is whole."""
+    building = Path(tempfile.mkdtemp(dir=home.parent, prefix=f".{home.name}."))
+    try:
+        state: dict[str, Tensor] = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        save_file(state, building / WEIGHTS)
+        (building / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        building.rename(home)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 
+from hw_templates.accelerator import Accelerator
 from search_spaces.design import AlgorithmicHalf, Design
 
 from evaluators.bench import Bench, Trained, Traced
 from evaluators.cost.area import area_mm2
 from evaluators.cost.model import CostReport, cost
 from evaluators.scores import Accuracy, Facts, PassFacts, Scores, derive
-from evaluators.techniques import observe, rewrite
-from evaluators.workload.graph import Workload
+from evaluators.techniques.dispatch import rewrite
+from evaluators.techniques.model import observe
+from evaluators.workload.graph import Role, Workload
 from evaluators.workload.memory import peak_bits
 
 
@@ -25,6 +27,21 @@ class Priced:
     inference: CostReport
     training: CostReport
     facts: Facts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unmapped:
+    """An op that no mapping fits: which memory it needs more of than there is."""
+
+    op: str
+    level: str
+    demand_bits: float
+    capacity_bits: float
+
+    @property
+    def excess(self) -> float:
+        """By what share of the capacity the demand exceeds it."""
+        return self.demand_bits / self.capacity_bits - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +63,21 @@ class Evaluation:
     trained: Trained | None
     cached: bool
     seconds: dict[str, float]
+
+    @property
+    def unmapped(self) -> tuple[Unmapped, ...]:
+        """Ops that the accelerator cannot run at all; their cost is infinite."""
+        return tuple(
+            Unmapped(
+                op=row.op,
+                level=row.infeasible.level,
+                demand_bits=row.infeasible.demand_bits,
+                capacity_bits=row.infeasible.capacity_bits,
+            )
+            for report in (self.priced.inference, self.priced.training)
+            for row in report.infeasible
+            if row.infeasible is not None
+        )
 
     def ledger(self) -> dict[str, object]:
         """Return where the energy of each pass goes, as JSON data."""
@@ -69,10 +101,12 @@ def evaluate(design: Design, bench: Bench, *, keeps: Callable[[Scores], bool]) -
     started = time.perf_counter()
     traced = bench.trace(design.network, design.learning)
     asked = compress(traced, design.algorithm)
-    expected = price(asked, design, accuracy=None)
+    accelerator = design.accelerator.build()
+    expected = price(asked, accelerator, accuracy=None)
     scores = derive(expected.facts)
     priced_at = time.perf_counter()
-    if not keeps(scores):
+    mapped = not (expected.inference.infeasible or expected.training.infeasible)
+    if not (mapped and keeps(scores)):
         return Evaluation(
             expected=scores,
             scores=scores,
@@ -84,7 +118,7 @@ def evaluate(design: Design, bench: Bench, *, keeps: Callable[[Scores], bool]) -
         )
     trained, cached = bench.train(design.algorithm)
     trained_at = time.perf_counter()
-    measured = price(measure(asked, trained), design, accuracy=trained.accuracy)
+    measured = price(measure(asked, trained), accelerator, accuracy=trained.accuracy)
     done = time.perf_counter()
     return Evaluation(
         expected=scores,
@@ -116,23 +150,28 @@ def _rewritten(workload: Workload, half: AlgorithmicHalf) -> Workload:
 def measure(asked: Traced, trained: Trained) -> Traced:
     """Put the measured densities of weights and activations in the place of the expected ones."""
     return Traced(
-        inference=observe(asked.inference, trained.densities),
-        training=observe(asked.training, trained.densities),
+        inference=observe(asked.inference, dict(trained.densities)),
+        training=observe(asked.training, dict(trained.densities)),
     )
 
 
-def price(traced: Traced, design: Design, *, accuracy: Accuracy | None) -> Priced:
-    """Return the cost of both passes on the design's accelerator, and the facts that scores derive from."""
-    accelerator = design.accelerator.build()
+def price(traced: Traced, accelerator: Accelerator, *, accuracy: Accuracy | None) -> Priced:
+    """Return the cost of both passes on an accelerator, and the facts that scores derive from."""
     inference, training = cost(traced.inference, accelerator), cost(traced.training, accelerator)
     facts = Facts(
         inference=_pass(inference, traced.inference),
         training=_pass(training, traced.training),
-        storage_bits=traced.inference.parameter_bits,
+        storage_bits=parameter_bits(traced.inference),
         area_mm2=area_mm2(accelerator),
         accuracy=accuracy,
     )
     return Priced(inference=inference, training=training, facts=facts)
+
+
+def parameter_bits(workload: Workload) -> float:
+    """Return the bits of all parameters and buffers as they are stored, index included."""
+    roles = (Role.WEIGHT, Role.BUFFER)
+    return float(sum(bits for bits, t in zip(workload.stored_bits, workload.tensors, strict=True) if t.role in roles))
 
 
 def _pass(report: CostReport, workload: Workload) -> PassFacts:

@@ -152,13 +152,13 @@ def _accuracy(facts: Facts) -> Accuracy:
     return facts.accuracy
 
 
-@score(unit="", direction=Direction.MAXIMIZE, source=Source.TRAINING)
+@score(unit="fraction", direction=Direction.MAXIMIZE, source=Source.TRAINING)
 def validation_accuracy(facts: Facts) -> float:
     """Share of validation examples classified rightly; what the search sees."""
     return _accuracy(facts).validation
 
 
-@score(unit="", direction=Direction.MAXIMIZE, source=Source.TRAINING, searchable=False)
+@score(unit="fraction", direction=Direction.MAXIMIZE, source=Source.TRAINING, searchable=False)
 def test_accuracy(facts: Facts) -> float:
     """Share of test examples classified rightly; reported only."""
     return _accuracy(facts).test
@@ -221,7 +221,7 @@ def area_mm2(facts: Facts) -> float:
     return facts.area_mm2
 
 
-@score(unit="")
+@score(unit="count")
 def macs(facts: Facts) -> float:
     """Multiply-accumulates of one inference, before any zero is skipped."""
     return float(facts.inference.macs)
