@@ -148,6 +148,8 @@ def _gains(data: ReportData) -> str:
 
 def _no_gain(data: ReportData) -> str:
     """Say why there is no gain to report."""
+    if not data.trials:
+        return "No trial has ended yet."
     if not data.front:
         return "No trial completed within the constraints, so the front is empty."
     return "No design on the front beats the reference in any objective."

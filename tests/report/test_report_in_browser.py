@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from codesign.report import ReportData, StatusCounts, TrialState, render
+from codesign.report import Breakdown, BreakdownRow, ReportData, StatusCounts, TrialState, render
 from tests.report.report_browser import executable, screenshot, visit
 from tests.report.report_fakes import fake_report
 from tests.report.test_report_page import EVIL, with_texts
@@ -68,6 +68,38 @@ def test_the_address_selects_a_design_and_the_axes(tmp_path: Path) -> None:
     assert len(dom.by_class("pt-gated")) == 1  # the legend's own
     legend = {e.words for e in dom.by_class("legend")}
     assert any("weight gradient" in words for words in legend)
+
+
+def _row(layer: str, levels: dict[str, float]) -> BreakdownRow:
+    energy = {level: {"W": picojoules} for level, picojoules in levels.items()}
+    return BreakdownRow(layer=layer, phase="forward", energy_pj=energy, latency_s=1e-6, macs=10)
+
+
+def test_layers_of_two_networks_stand_in_network_order_with_one_colour_a_level(tmp_path: Path) -> None:
+    data = fake_report(30)
+    levels = {f"level_{n}": 100.0 - n for n in range(16)}
+    chosen = next(trial.number for trial in data.front if not trial.reference)
+    breakdowns = {
+        0: Breakdown(inference=tuple(_row(name, levels) for name in ("a", "b", "c", "d"))),
+        chosen: Breakdown(inference=tuple(_row(name, {"level_3": 50.0}) for name in ("a", "x", "d"))),
+    }
+    html = render(dataclasses.replace(data, breakdowns=breakdowns))
+    dom = visit(html, tmp_path, address=f"#trial={chosen}").dom
+    assert [e.words for e in dom.by_class("name")] == ["a", "b", "c", "x", "d"]
+    absent = [e.words for e in dom.by_class("value") if e.words.startswith("not in")]
+    assert absent == ["not in this design", "not in this design", "not in the reference"]
+    assert "150 pJ" in dom.by_id("energy").words
+    colours = [e.attributes["class"].removeprefix("swatch ") for e in dom.by_class("swatch")]
+    plain, hatched = [f"c{n}" for n in range(7)], [f"c{n} hatched" for n in range(7)]
+    assert sorted(colours) == sorted([*plain, *hatched, "c7", "c7"])
+
+
+def test_an_energy_that_is_not_embedded_is_said(tmp_path: Path) -> None:
+    data = fake_report(30)
+    lost = next(trial.number for trial in data.trials if trial.state is TrialState.GATED)
+    dom = visit(render(data), tmp_path, address=f"#trial={lost}").dom
+    assert dom.by_id("energy").words == f"No layer-by-layer energy was recorded for trial {lost}."
+    assert "must hold, but got" in dom.by_id("card").words
 
 
 DRIVE = """

@@ -168,7 +168,7 @@ def test_the_headline_needs_no_script() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"trials": (), "breakdowns": {}}, "No trial completed within the constraints"),
+        ({"trials": (), "breakdowns": {}}, "No trial has ended yet."),
         ({"manifest": ()}, "The run folder holds no manifest."),
         ({"commands": ()}, "No command was recorded."),
     ],
@@ -176,6 +176,18 @@ def test_the_headline_needs_no_script() -> None:
 def test_what_is_missing_is_said(change: dict[str, object], words: str) -> None:
     html = render(dataclasses.replace(fake_report(30), **change))  # type: ignore[arg-type]
     assert words in html
+
+
+def test_a_front_without_designs_is_said() -> None:
+    data = fake_report(60)
+    gated = tuple(trial for trial in data.trials if trial.state is TrialState.GATED)
+    html = render(dataclasses.replace(data, trials=gated, breakdowns={}))
+    assert "No trial completed within the constraints, so the front is empty." in html
+
+
+def test_a_front_that_the_reference_wins_is_said() -> None:
+    data = fake_report(1)
+    assert "No design on the front beats the reference in any objective." in render(data)
 
 
 def _luminance(colour: str) -> float:
