@@ -18,7 +18,7 @@ LOOPS = ("B", "K", "C", "OY", "OX", "FY", "FX", "G")
 
 
 class HardwareError(ValueError):
-    """A chip, template or component that cannot be: the message names the field, its value, the legal ones."""
+    """A chip, template or component that cannot be: the message has the field, its value, the legal ones."""
 
 
 class Dataflow(Enum):
@@ -69,7 +69,7 @@ class Ports(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ZeroHandling:
-    """What the chip does about zeros of each operand: nothing, gate the MAC's energy, or skip its cycle too."""
+    """What the chip does about an operand's zeros: nothing, gate the MAC's energy, or skip its cycle too."""
 
     gates: tuple[str, ...] = ()
     skips: tuple[str, ...] = ()
@@ -182,7 +182,7 @@ class MacUnit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VectorUnit:
-    """The unit for element-wise work: pooling, normalisation, activation functions, the optimizer's update."""
+    """The unit for element-wise work: pooling, normalisation, activation functions, the weights' update."""
 
     lanes: int
     energy_pj_per_op: float
@@ -249,7 +249,8 @@ class Accelerator:
             unknown = set(level.shared_over) - axis_names
             if unknown:
                 raise HardwareError(
-                    f"{level.name}.shared_over must name axes of {sorted(axis_names)}, but got {sorted(unknown)}"
+                    f"{level.name}.shared_over must name axes of {sorted(axis_names)}, "
+                    f"but got {sorted(unknown)}"
                 )
         for letter in OPERANDS:
             chain = self.chain(letter)

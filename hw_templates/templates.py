@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Final
@@ -170,7 +170,7 @@ def _unordered(values: tuple[KnobValue, ...]) -> bool:
     numbers = [value for value in values if not isinstance(value, str)]
     if len(numbers) != len(values):
         return len(set(values)) != len(values)
-    return any(low >= high for low, high in zip(numbers, numbers[1:], strict=False))
+    return any(low >= high for low, high in pairwise(numbers))
 
 
 def _references(value: object) -> set[str]:

@@ -12,52 +12,59 @@ loop factors. Operand indices are of the loop nest; `slot` says which hardware o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
-
 import numba
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    _F = TypeVar("_F", bound=Callable[..., object])
-
-    def _jit(function: _F) -> _F: ...
-
-else:
-    _jit = numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-
-DIMS: Final = 8
-MAX_LEVELS: Final = 8
-MAX_LOOPS: Final = 24
-B, K, C, OY, OX, FY, FX, G = range(DIMS)
-I, W, O = 0, 1, 2  # noqa: E741  # the field's letters
-
-# Columns of a level's row in `level_numbers`.
-CAPACITY, WORD, GRANULARITY, READ_PJ, WRITE_PJ, READ_CYCLES, WRITE_CYCLES, ONE_PORT, DOUBLED, RESERVED = (
-    range(10)
+from evaluators.cost.latency_kernel import latency
+from evaluators.cost.layout import (
+    CAPACITY,
+    DIMS,
+    DOUBLED,
+    EXECUTED,
+    FX,
+    FY,
+    GRANULARITY,
+    HALO_ONCE,
+    MAC_PJ,
+    MAX_LEVELS,
+    MAX_LOOPS,
+    OX,
+    OY,
+    PIN_HOLDING,
+    PSUM_BITS,
+    READ_BACK_FIRST,
+    READ_PJ,
+    RESERVED,
+    SLACK,
+    WHOLE_PES,
+    WORD,
+    WRITE_PJ,
+    B,
+    C,
+    Floats,
+    G,
+    I,
+    Integers,
+    K,
+    O,
+    W,
+    irrelevant,
+    jit,
+    parallel_jit,
+    reduces,
+    sums_due,
 )
-LEVEL_COLUMNS: Final = 10
-
-# Columns of a switch row.
-PIN_HOLDING, READ_BACK_FIRST, HALO_ONCE = range(3)
-SWITCHES: Final = 3
-
-_SLACK: Final = 1e-9  # products of fractional spatial factors come back to integers up to rounding
 
 
-@_jit
+@jit
 def _span(a: float, b: float, stride: float, dilation: float, full: float) -> float:
     """Return how many input rows `a` output rows and `b` filter rows touch, clipped to the unpadded input.
 
     Source: ZigZag `LayerNode.calc_pr_dimension_size` (stride and dilation without their common divisor).
     """
-    a = np.floor(a + _SLACK)
-    b = np.floor(b + _SLACK)
+    a = np.floor(a + SLACK)
+    b = np.floor(b + SLACK)
     x = int(stride)
     y = int(dilation)
     while y:
@@ -66,47 +73,59 @@ def _span(a: float, b: float, stride: float, dilation: float, full: float) -> fl
     return min(span, full)
 
 
-@_jit
+@jit
 def footprint(operand: int, e: Floats, geometry: Floats) -> float:
     """Return the number of elements of `operand` that loops of extents `e` (d,) touch."""
     if operand == W:
-        return e[K] * e[C] * e[FY] * e[FX] * e[G]
+        return float(e[K] * e[C] * e[FY] * e[FX] * e[G])
     if operand == O:
-        return e[B] * e[K] * e[OY] * e[OX] * e[G]
+        return float(e[B] * e[K] * e[OY] * e[OX] * e[G])
     rows = _span(e[OY], e[FY], geometry[0], geometry[2], geometry[4])
     columns = _span(e[OX], e[FX], geometry[1], geometry[3], geometry[5])
-    return e[B] * e[C] * e[G] * rows * columns
+    return float(e[B] * e[C] * e[G] * rows * columns)
 
 
-@_jit
-def _irrelevant(operand: int, dim: int) -> bool:
-    """Return whether looping over `dim` leaves the elements of `operand` untouched."""
-    if operand == W:
-        return dim == B or dim == OY or dim == OX
-    if operand == O:
-        return dim == C or dim == FY or dim == FX
-    return dim == K
-
-
-@_jit
-def _reduces(accumulated: int, dim: int) -> bool:
-    """Return whether `dim` adds into elements of the accumulated operand that were visited before."""
-    if accumulated == I:  # windows of different output rows overlap in the input
-        return dim == K or dim == FY or dim == FX
-    return _irrelevant(accumulated, dim)
-
-
-@_jit
+@jit
 def _tile_bits(
     operand: int, accumulated: int, partial: bool, level: int, bits: Floats, psum_bits: float
 ) -> float:
     """Return the bits of one element at `level`: its stored bits, or a partial sum's while one is due."""
     if operand == accumulated and partial:
         return psum_bits
-    return bits[operand, level]
+    return float(bits[operand, level])
 
 
-@_jit
+@jit
+def fill_tiles(
+    order_dim: Integers,
+    order_size: Floats,
+    loops: int,
+    chain_length: Integers,
+    spatial: Floats,
+    geometry: Floats,
+    whole: bool,
+    tiles: Floats,
+) -> None:
+    """Fill `tiles` (o, m, l + 1): the footprint of every prefix at every level of every operand's chain.
+
+    `whole` rounds the average number of active PEs down to a whole one (see `Switches.whole_pes`).
+    """
+    extents = np.empty(DIMS)
+    for operand in range(3):
+        for j in range(chain_length[operand]):
+            for d in range(DIMS):
+                factor = spatial[operand, j, d]
+                extents[d] = np.floor(factor + SLACK) if whole else factor
+            tiles[operand, j, 0] = footprint(operand, extents, geometry)
+            for i in range(loops):
+                extents[order_dim[i]] *= order_size[i]
+                if irrelevant(operand, order_dim[i]):
+                    tiles[operand, j, i + 1] = tiles[operand, j, i]
+                else:
+                    tiles[operand, j, i + 1] = footprint(operand, extents, geometry)
+
+
+@jit
 def allocate(
     order_dim: Integers,
     order_size: Floats,
@@ -114,7 +133,6 @@ def allocate(
     chain: Integers,
     chain_length: Integers,
     spatial: Floats,
-    geometry: Floats,
     bits: Floats,
     psum_bits: float,
     accumulated: int,
@@ -125,21 +143,8 @@ def allocate(
 ) -> int:
     """Fill `prefix` (o, m) with how many loops each memory of each operand holds; return -1 if all fits.
 
-    Returns the index of the level that is too small otherwise. `tiles` (o, m, l + 1) receives the footprint
-    of every prefix at every level of every operand's chain.
+    Returns the index of the level that is too small otherwise.
     """
-    extents = np.empty(DIMS)
-    for operand in range(3):
-        for j in range(chain_length[operand]):
-            for d in range(DIMS):
-                extents[d] = spatial[operand, j, d]
-            tiles[operand, j, 0] = footprint(operand, extents, geometry)
-            for i in range(loops):
-                extents[order_dim[i]] *= order_size[i]
-                if _irrelevant(operand, order_dim[i]):
-                    tiles[operand, j, i + 1] = tiles[operand, j, i]
-                else:
-                    tiles[operand, j, i + 1] = footprint(operand, extents, geometry)
     position = np.zeros(3, np.int64)
     depth = np.zeros(3, np.int64)
     at_level = np.empty(3, np.int64)
@@ -163,15 +168,10 @@ def allocate(
             operand = at_level[a]
             j = depth[operand]
             start = position[operand]
-            partial = False
-            if operand == accumulated:
-                for i in range(start, loops):
-                    if _reduces(accumulated, order_dim[i]):
-                        partial = True
-                last = chain_length[operand] - 1
-                for d in range(DIMS):
-                    if _reduces(accumulated, d) and spatial[operand, last, d] > spatial[operand, j, d]:
-                        partial = True
+            last = chain_length[operand] - 1
+            partial = operand == accumulated and sums_due(
+                accumulated, order_dim, start, loops, spatial[operand, last], spatial[operand, j]
+            )
             element = _tile_bits(operand, accumulated, partial, level, bits, psum_bits)
             outside = 1.0
             for i in range(start, loops):
@@ -182,7 +182,7 @@ def allocate(
                 held = tiles[operand, j, i] * element
                 if levels[level, DOUBLED] > 0 and tiles[operand, j, i] < whole:
                     held *= 2
-                if held > room + _SLACK:
+                if held > room + SLACK:
                     break
                 if i > start:
                     outside /= order_size[i - 1]
@@ -200,7 +200,7 @@ def allocate(
     return -1
 
 
-@_jit
+@jit
 def _share(
     members: int,
     count: Integers,
@@ -222,7 +222,7 @@ def _share(
     if members == 2:
         i1 = count[1] - 1
         for i0 in range(count[0]):
-            while i1 >= 0 and size[0, i0] + size[1, i1] > room + _SLACK:
+            while i1 >= 0 and size[0, i0] + size[1, i1] > room + SLACK:
                 i1 -= 1
             if i1 < 0:
                 break
@@ -233,7 +233,7 @@ def _share(
         for i0 in range(count[0]):
             i2 = count[2] - 1
             for i1 in range(count[1]):
-                while i2 >= 0 and size[0, i0] + size[1, i1] + size[2, i2] > room + _SLACK:
+                while i2 >= 0 and size[0, i0] + size[1, i1] + size[2, i2] > room + SLACK:
                     i2 -= 1
                 if i2 < 0:
                     break
@@ -249,13 +249,14 @@ def _share(
     return True
 
 
-@_jit
+@jit
 def _words(elements: float, bits: float, level: Floats) -> float:
     """Return the words that one transfer of `elements` costs: whole chunks, counted as parts of a word."""
-    return np.ceil(elements * bits / level[GRANULARITY] - _SLACK) * level[GRANULARITY] / level[WORD]
+    chunks = np.ceil(elements * bits / level[GRANULARITY] - SLACK)
+    return float(chunks * level[GRANULARITY] / level[WORD])
 
 
-@_jit
+@jit
 def count(
     order_dim: Integers,
     order_size: Floats,
@@ -291,7 +292,7 @@ def count(
         held = 0  # loops below the boundary
         cycles = 1.0
         if operand != accumulated and switches[PIN_HOLDING] > 0:
-            while held < loops and _irrelevant(operand, order_dim[held]):
+            while held < loops and irrelevant(operand, order_dim[held]):
                 cycles *= order_size[held]
                 held += 1
         for b in range(length):
@@ -301,7 +302,7 @@ def count(
                 high_tile = tiles[operand, 0, 0]
             else:
                 target = prefix[operand, b - 1]
-                while target < loops and _irrelevant(operand, order_dim[target]):
+                while target < loops and irrelevant(operand, order_dim[target]):
                     target += 1  # an irrelevant loop just above a memory keeps what the memory holds
                 while held < target:
                     cycles *= order_size[held]
@@ -315,19 +316,16 @@ def count(
                 times *= mac_scale
             high_bits = bits[operand, upper]
             low_bits = bits[operand, chain[operand, b - 1]] if b > 0 else 0.0
-            partial = False
             copies = 1.0
-            if operand == accumulated:
-                for i in range(0 if b == 0 else held, loops):
-                    if _reduces(accumulated, order_dim[i]):
-                        partial = True
+            partial = operand == accumulated and sums_due(
+                accumulated, order_dim, held, loops, spatial[operand, last], spatial[operand, b]
+            )
+            if partial:
+                high_bits = psum_bits
+                low_bits = psum_bits
                 for d in range(DIMS):
-                    if _reduces(accumulated, d) and spatial[operand, last, d] > spatial[operand, b, d]:
-                        partial = True
+                    if reduces(accumulated, d):
                         copies *= spatial[operand, last, d] / spatial[operand, b, d]
-                if partial:
-                    high_bits = psum_bits
-                    low_bits = psum_bits
             high = _words(high_tile, high_bits, levels[upper]) * times * units[operand, b]
             low = 0.0
             if b > 0:
@@ -356,35 +354,10 @@ def count(
     return energy_pj
 
 
-@_jit
-def port_cycles(
-    chain: Integers,
-    chain_length: Integers,
-    units: Floats,
-    levels: Floats,
-    reads: Floats,
-    writes: Floats,
-    level_count: int,
-) -> float:
-    """Return the cycles for which the busiest memory port is occupied."""
-    busiest = 0.0
-    for m in range(level_count):
-        read = 0.0
-        write = 0.0
-        for operand in range(3):
-            for b in range(chain_length[operand]):
-                if chain[operand, b] == m:
-                    read += reads[operand, m] / units[operand, b] * levels[m, READ_CYCLES]
-                    write += writes[operand, m] / units[operand, b] * levels[m, WRITE_CYCLES]
-        busy = read + write if levels[m, ONE_PORT] > 0 else max(read, write)
-        busiest = max(busiest, busy)
-    return busiest
-
-
 ENERGY, LATENCY, EDP = range(3)
 
 
-@_jit
+@jit
 def _score(objective: int, energy_pj: float, cycles: float) -> float:
     """Return what the search minimises; the other quantity only breaks ties."""
     if objective == ENERGY:
@@ -394,7 +367,7 @@ def _score(objective: int, energy_pj: float, cycles: float) -> float:
     return energy_pj * cycles
 
 
-@_jit
+@jit
 def evaluate(
     order_dim: Integers,
     order_size: Floats,
@@ -415,11 +388,13 @@ def evaluate(
     prefix: Integers,
     reads: Floats,
     writes: Floats,
+    parts: Floats,
 ) -> tuple[float, float, float, int]:
     """Return (score, memory energy in pJ, latency in cycles, level that is too small or -1) of one order.
 
     `scalars` holds psum bits, the share of MACs not skipped, cycles of one MAC, and the MACs' energy in pJ.
     """
+    fill_tiles(order_dim, order_size, loops, chain_length, spatial, geometry, False, tiles)
     fault = allocate(
         order_dim,
         order_size,
@@ -427,9 +402,8 @@ def evaluate(
         chain,
         chain_length,
         spatial,
-        geometry,
         bits,
-        scalars[0],
+        scalars[PSUM_BITS],
         accumulated,
         level_count,
         levels,
@@ -447,9 +421,9 @@ def evaluate(
         spatial,
         units,
         bits,
-        scalars[0],
+        scalars[PSUM_BITS],
         accumulated,
-        scalars[1],
+        scalars[EXECUTED],
         levels,
         switches,
         tiles,
@@ -457,15 +431,16 @@ def evaluate(
         reads,
         writes,
     )
-    compute = 1.0
-    for i in range(loops):
-        compute *= order_size[i]
-    compute *= scalars[2] * scalars[1]
-    cycles = max(compute, port_cycles(chain, chain_length, units, levels, reads, writes, level_count))
-    return _score(objective, energy_pj + scalars[3], cycles), energy_pj, cycles, -1
+    if switches[WHOLE_PES] > 0:
+        fill_tiles(order_dim, order_size, loops, chain_length, spatial, geometry, True, tiles)
+    cycles = latency(
+        order_dim, order_size, loops, chain, chain_length, spatial, bits, scalars, accumulated,
+        level_count, levels, switches, tiles, prefix, parts,
+    )  # fmt: skip
+    return _score(objective, energy_pj + scalars[MAC_PJ], cycles), energy_pj, cycles, -1
 
 
-@_jit
+@jit
 def _random(state: npt.NDArray[np.uint64]) -> float:
     """Return the next uniform number in [0, 1) of an xorshift generator (Marsaglia, 2003)."""
     x = state[0]
@@ -476,7 +451,7 @@ def _random(state: npt.NDArray[np.uint64]) -> float:
     return float(x >> np.uint64(11)) / 9007199254740992.0
 
 
-@_jit
+@jit
 def search(
     order_dim: Integers,
     order_size: Floats,
@@ -505,6 +480,7 @@ def search(
     prefix = np.zeros((3, MAX_LEVELS), np.int64)
     reads = np.zeros((3, MAX_LEVELS))
     writes = np.zeros((3, MAX_LEVELS))
+    parts = np.zeros(4)
     state = np.empty(1, np.uint64)
     state[0] = np.uint64(seed * 2654435761 + 88172645463325252)
     best_dim = order_dim.copy()
@@ -519,7 +495,7 @@ def search(
         _start_order(start, order_dim, order_size, loops, dims, sizes, state)
         score, _, _, at = evaluate(
             dims, sizes, loops, chain, chain_length, spatial, units, geometry, bits, scalars, accumulated,
-            level_count, levels, switches, objective, tiles, prefix, reads, writes,
+            level_count, levels, switches, objective, tiles, prefix, reads, writes, parts,
         )  # fmt: skip
         spent += 1
         if at >= 0:
@@ -535,6 +511,7 @@ def search(
                     moved, _, _, at = evaluate(
                         dims, sizes, loops, chain, chain_length, spatial, units, geometry, bits, scalars,
                         accumulated, level_count, levels, switches, objective, tiles, prefix, reads, writes,
+                        parts,
                     )  # fmt: skip
                     spent += 1
                     if moved < score * (1 - 1e-12):
@@ -558,17 +535,17 @@ def search(
     return best, fault if best == np.inf else -1
 
 
-@_jit
+@jit
 def _same_between(dims: Integers, sizes: Floats, i: int, j: int) -> bool:
     """Return whether moving factor i to place j only passes equal factors, and so changes nothing."""
     low, high = min(i, j), max(i, j)
+    same = True
     for k in range(low, high + 1):
-        if dims[k] != dims[i] or sizes[k] != sizes[i]:
-            return False
-    return True
+        same = same and dims[k] == dims[i] and sizes[k] == sizes[i]
+    return same
 
 
-@_jit
+@jit
 def _move(dims: Integers, sizes: Floats, i: int, j: int) -> None:
     """Take the factor at `i` out and put it in at `j`."""
     dim, size = dims[i], sizes[i]
@@ -580,7 +557,7 @@ def _move(dims: Integers, sizes: Floats, i: int, j: int) -> None:
     dims[j], sizes[j] = dim, size
 
 
-@_jit
+@jit
 def _start_order(
     start: int,
     order_dim: Integers,
@@ -600,7 +577,7 @@ def _start_order(
         place = 0
         for wanted in range(2):
             for i in range(loops):
-                if (wanted == 0) == _irrelevant((W, O, I)[start], order_dim[i]):
+                if (wanted == 0) == irrelevant((W, O, I)[start], order_dim[i]):
                     dims[place], sizes[place] = order_dim[i], order_size[i]
                     place += 1
         return
@@ -610,7 +587,7 @@ def _start_order(
         sizes[i], sizes[j] = sizes[j], sizes[i]
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, error_model="numpy")
+@parallel_jit
 def search_all(
     order_dim: Integers,
     order_size: Floats,
@@ -636,16 +613,55 @@ def search_all(
     """Search every problem; leading axis of every array: problems. `outcome` gets the four of `evaluate`."""
     for p in numba.prange(loops.shape[0]):
         search(
-            order_dim[p], order_size[p], loops[p], chain[p], chain_length[p], spatial[p], units[p], geometry[p],
-            bits[p], scalars[p], accumulated[p], level_count[p], levels[p], switches, objective, budget, 1,
+            order_dim[p], order_size[p], loops[p], chain[p], chain_length[p], spatial[p], units[p],
+            geometry[p], bits[p], scalars[p], accumulated[p], level_count[p], levels[p], switches, objective,
+            budget, 1,
         )  # fmt: skip
         tiles = np.empty((3, MAX_LEVELS, MAX_LOOPS + 1))
         score, energy_pj, cycles, fault = evaluate(
-            order_dim[p], order_size[p], loops[p], chain[p], chain_length[p], spatial[p], units[p], geometry[p],
-            bits[p], scalars[p], accumulated[p], level_count[p], levels[p], switches, objective,
-            tiles, prefix[p], reads[p], writes[p],
+            order_dim[p], order_size[p], loops[p], chain[p], chain_length[p], spatial[p], units[p],
+            geometry[p], bits[p], scalars[p], accumulated[p], level_count[p], levels[p], switches, objective,
+            tiles, prefix[p], reads[p], writes[p], outcome[p, 4:],
         )  # fmt: skip
         outcome[p, 0] = score
         outcome[p, 1] = energy_pj
         outcome[p, 2] = cycles
         outcome[p, 3] = fault
+
+
+@parallel_jit
+def evaluate_all(
+    order_dim: Integers,
+    order_size: Floats,
+    loops: Integers,
+    row: Integers,
+    chain: Integers,
+    chain_length: Integers,
+    spatial: Floats,
+    units: Floats,
+    geometry: Floats,
+    bits: Floats,
+    scalars: Floats,
+    accumulated: Integers,
+    level_count: Integers,
+    levels: Floats,
+    switches: Floats,
+    objective: int,
+    reads: Floats,
+    writes: Floats,
+    prefix: Integers,
+    outcome: Floats,
+) -> None:
+    """Evaluate given orders: order number `i` is of problem `row[i]`. Outputs have one row an order."""
+    for i in numba.prange(row.shape[0]):
+        p = row[i]
+        tiles = np.empty((3, MAX_LEVELS, MAX_LOOPS + 1))
+        score, energy_pj, cycles, fault = evaluate(
+            order_dim[i], order_size[i], loops[i], chain[p], chain_length[p], spatial[p], units[p],
+            geometry[p], bits[p], scalars[p], accumulated[p], level_count[p], levels[p], switches, objective,
+            tiles, prefix[i], reads[i], writes[i], outcome[i, 4:],
+        )  # fmt: skip
+        outcome[i, 0] = score
+        outcome[i, 1] = energy_pj
+        outcome[i, 2] = cycles
+        outcome[i, 3] = fault

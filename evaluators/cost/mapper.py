@@ -8,7 +8,7 @@ from enum import Enum
 
 import numpy as np
 
-from evaluators.cost import kernel
+from evaluators.cost import kernel, layout
 from evaluators.cost.problem import OPERANDS, Floats, Packed, Problem, mac_work, pack
 from evaluators.cost.report import Infeasible, LoopMapping
 from evaluators.cost.spatial import SpatialMapping, candidates, sizes_of, slot
@@ -33,18 +33,23 @@ class Switches:
     visit finds nothing to read (Timeloop; Chen et al., ISCA 2016, Eq. 4).
     `halo_once`: input rows that neighbouring PEs share are read from the shared memory once; otherwise the
     tile of one PE is multiplied by a rounded number of tiles (ZigZag).
+    `whole_pes`: where a loop does not fill its axis evenly, latency counts the data of the average number of
+    active PEs, rounded down (ZigZag); otherwise of the average itself.
     """
 
     pin_holding: bool = True
     read_back_first: bool = False
     halo_once: bool = True
+    whole_pes: bool = False
 
     def to_array(self) -> Floats:
         """Return the kernel's switch row."""
-        return np.array([self.pin_holding, self.read_back_first, self.halo_once], dtype=np.float64)
+        return np.array(
+            [self.pin_holding, self.read_back_first, self.halo_once, self.whole_pes], dtype=np.float64
+        )
 
 
-ZIGZAG = Switches(pin_holding=True, read_back_first=True, halo_once=False)
+ZIGZAG = Switches(pin_holding=True, read_back_first=True, halo_once=False, whole_pes=True)
 """The switches with which ZigZag 3.9.1 counts."""
 
 
@@ -69,6 +74,9 @@ class Mapped:
     spatial: SpatialMapping
     compute_cycles: float
     latency_cycles: float
+    stall_cycles: float
+    loading_cycles: float
+    unloading_cycles: float
     executed_macs: float
     mac_energy_pj: float
     reads: tuple[tuple[float, ...], ...]
@@ -109,7 +117,11 @@ def map_all(
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Found:
-    """The kernel's results: `outcome` (p, 4) score, memory energy, cycles, level that is too small or -1."""
+    """The kernel's results.
+
+    `outcome` (p, 8) holds score, memory energy, cycles, the level that is too small or -1, and the parts of
+    the cycles: compute, stalls, loading, unloading.
+    """
 
     packed: Packed
     reads: Floats
@@ -130,10 +142,10 @@ def search(
     n = len(options)
     found = Found(
         packed=packed,
-        reads=np.zeros((n, 3, kernel.MAX_LEVELS)),
-        writes=np.zeros((n, 3, kernel.MAX_LEVELS)),
-        prefix=np.zeros((n, 3, kernel.MAX_LEVELS), np.int64),
-        outcome=np.zeros((n, 4)),
+        reads=np.zeros((n, 3, layout.MAX_LEVELS)),
+        writes=np.zeros((n, 3, layout.MAX_LEVELS)),
+        prefix=np.zeros((n, 3, layout.MAX_LEVELS), np.int64),
+        outcome=np.zeros((n, 8)),
     )
     kernel.search_all(
         packed.order_dim,
@@ -183,6 +195,9 @@ def unpack(found: Found, p: int, problem: Problem, chip: Accelerator, spatial: S
         spatial=spatial,
         compute_cycles=compute,
         latency_cycles=float(found.outcome[p, 2]),
+        stall_cycles=float(found.outcome[p, 5]),
+        loading_cycles=float(found.outcome[p, 6]),
+        unloading_cycles=float(found.outcome[p, 7]),
         executed_macs=problem.nest.macs * work.executed,
         mac_energy_pj=float(packed.scalars[p, 3]),
         reads=tuple(tuple(map(float, row[:n_levels])) for row in found.reads[p]),

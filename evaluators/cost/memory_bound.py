@@ -58,15 +58,11 @@ def memory_bound_row(
     dram_bits = 0.0
     for transfer in transfers:
         if not transfer.resident:
-            words = (
-                ceil(transfer.outer_bits / outer.granularity_bits) * outer.granularity_bits / outer.word_bits
-            )
+            words = _words(transfer.outer_bits, outer)
             _book(energy, reads, writes, outer, transfer.operand, words, write=transfer.written)
             dram_bits += words * outer.word_bits if outer.kind.off_chip else 0.0
         if inner is not None:
-            words = (
-                ceil(transfer.inner_bits / inner.granularity_bits) * inner.granularity_bits / inner.word_bits
-            )
+            words = _words(transfer.inner_bits, inner)
             _book(energy, reads, writes, inner, transfer.operand, words, write=transfer.written)
             if not transfer.resident:  # it passes through: the other half of the way
                 _book(energy, reads, writes, inner, transfer.operand, words, write=not transfer.written)
@@ -113,6 +109,10 @@ def _buffer(accelerator: Accelerator, level: int | None) -> MemoryLevel | None:
     inner = accelerator.memories[:-1]
     shared = [memory for memory in inner if accelerator.instances(memory) == 1]
     return shared[-1] if shared else None
+
+
+def _words(bits: float, memory: MemoryLevel) -> float:
+    return ceil(bits / memory.granularity_bits) * memory.granularity_bits / memory.word_bits
 
 
 def _book(

@@ -10,7 +10,7 @@ from math import ceil, log2, prod
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.cost import kernel
+from evaluators.cost import layout
 from evaluators.cost.spatial import SpatialMapping, sizes_of, slot
 from evaluators.workload.graph import LoopNest, Operand
 from hw_templates.accelerator import LOOPS, Accelerator, HardwareError, MacUnit, MemoryLevel, Ports, Precision
@@ -64,7 +64,7 @@ def resident_level(accelerator: Accelerator) -> int | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MacWork:
-    """How a MAC of given operands runs: cycles and energy of one, and the share of MACs that is not skipped."""
+    """How a MAC of given operands runs: its cycles, its energy, and the share of MACs not skipped."""
 
     cycles: float
     energy_pj: float
@@ -155,12 +155,12 @@ def level_numbers(level: MemoryLevel) -> list[float]:
 
 @lru_cache(maxsize=4096)
 def _chip_numbers(accelerator: Accelerator) -> Floats:
-    if len(accelerator.memories) > kernel.MAX_LEVELS:
+    if len(accelerator.memories) > layout.MAX_LEVELS:
         raise HardwareError(
-            f"a chip has at most {kernel.MAX_LEVELS} memory levels, but {accelerator.name} has "
+            f"a chip has at most {layout.MAX_LEVELS} memory levels, but {accelerator.name} has "
             f"{len(accelerator.memories)}"
         )
-    numbers = np.zeros((kernel.MAX_LEVELS, kernel.LEVEL_COLUMNS))
+    numbers = np.zeros((layout.MAX_LEVELS, layout.LEVEL_COLUMNS))
     for index, level in enumerate(accelerator.memories):
         numbers[index] = level_numbers(level)
     return numbers
@@ -225,24 +225,24 @@ def loop_factors(temporal: tuple[int, ...], limit: int) -> tuple[tuple[int, int]
 
 
 def pack(
-    rows: Sequence[tuple[Problem, Accelerator, SpatialMapping]], loop_limit: int = kernel.MAX_LOOPS
+    rows: Sequence[tuple[Problem, Accelerator, SpatialMapping]], loop_limit: int = layout.MAX_LOOPS
 ) -> Packed:
     """Return the arrays for `rows`, with every loop order in its unsearched, canonical state."""
     n = len(rows)
     packed = Packed(
-        order_dim=np.zeros((n, kernel.MAX_LOOPS), np.int64),
-        order_size=np.ones((n, kernel.MAX_LOOPS)),
+        order_dim=np.zeros((n, layout.MAX_LOOPS), np.int64),
+        order_size=np.ones((n, layout.MAX_LOOPS)),
         loops=np.zeros(n, np.int64),
-        chain=np.zeros((n, 3, kernel.MAX_LEVELS), np.int64),
+        chain=np.zeros((n, 3, layout.MAX_LEVELS), np.int64),
         chain_length=np.zeros((n, 3), np.int64),
-        spatial=np.ones((n, 3, kernel.MAX_LEVELS, kernel.DIMS)),
-        units=np.ones((n, 3, kernel.MAX_LEVELS)),
+        spatial=np.ones((n, 3, layout.MAX_LEVELS, layout.DIMS)),
+        units=np.ones((n, 3, layout.MAX_LEVELS)),
         geometry=np.ones((n, 6)),
-        bits=np.zeros((n, 3, kernel.MAX_LEVELS)),
+        bits=np.zeros((n, 3, layout.MAX_LEVELS)),
         scalars=np.ones((n, 4)),
         accumulated=np.zeros(n, np.int64),
         level_count=np.zeros(n, np.int64),
-        levels=np.zeros((n, kernel.MAX_LEVELS, kernel.LEVEL_COLUMNS)),
+        levels=np.zeros((n, layout.MAX_LEVELS, layout.LEVEL_COLUMNS)),
     )
     for p, (problem, accelerator, mapping) in enumerate(rows):
         _pack_one(packed, p, problem, accelerator, mapping, loop_limit)
@@ -256,8 +256,8 @@ def _pack_one(
     sizes = sizes_of(nest)
     temporal = mapping.temporal(sizes)
     factors = loop_factors(temporal, loop_limit)
-    if len(factors) > kernel.MAX_LOOPS:
-        factors = loop_factors(temporal, kernel.MAX_LOOPS)
+    if len(factors) > layout.MAX_LOOPS:
+        factors = loop_factors(temporal, layout.MAX_LOOPS)
     packed.loops[p] = len(factors)
     for i, (dim, factor) in enumerate(factors):
         packed.order_dim[p, i] = dim
@@ -280,8 +280,8 @@ def _pack_one(
         packed.chain[p, o, : len(chains[o])] = chains[o]
         for j, axes in enumerate(below[o]):
             for axis in axes:
-                for dim, factor in effective[axis]:
-                    packed.spatial[p, o, j, dim] *= factor
+                for dim, share in effective[axis]:
+                    packed.spatial[p, o, j, dim] *= share
             above = [effective[axis] for axis in range(len(effective)) if axis not in axes]
             packed.units[p, o, j] = max(1.0, round(prod(f for axis in above for _, f in axis)))
     for m, level in enumerate(chip.memories):
@@ -290,7 +290,7 @@ def _pack_one(
             packed.bits[p, o, m] = stored.compressed_bits if level.compressed else stored.bits
     stop = resident_level(chip)
     if stop is not None:
-        packed.levels[p, stop, kernel.RESERVED] = problem.reserved_bits
+        packed.levels[p, stop, layout.RESERVED] = problem.reserved_bits
     work = mac_work(chip, problem)
     psum_bits = max(float(chip.mac.accumulator_bits), problem.storage[_INDEX[problem.accumulated]].bits)
     packed.scalars[p] = (psum_bits, work.executed, work.cycles, work.energy_pj * nest.macs)
@@ -305,7 +305,7 @@ def effective_factors(
     is counted with, on the last axis that unrolls the loop (ZigZag's greedy spatial mapping does the same).
     """
     left: list[float] = [size / rounds for size, rounds in zip(sizes, temporal, strict=True)]
-    result = []
+    result: list[list[tuple[int, float]]] = []
     last = {name: index for index, axis in enumerate(mapping.axes) for name, _ in axis}
     for index, axis in enumerate(mapping.axes):
         factors = []
