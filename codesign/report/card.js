@@ -13,8 +13,6 @@ function drawCard() {
 }
 
 function cardTop(trial) {
-  const words = { dominated: "dominated", gated: "gated", failed: "failed" };
-  const word = trial.front ? "on the front" : words[trial.state === "completed" ? "dominated" : trial.state];
   const at = front.indexOf(trial);
   const go = (label, arrow, to) => {
     const button = el("button", { type: "button", "aria-label": label, title: label, disabled: front.length === 0 || (front.length === 1 && at === 0) }, arrow);
@@ -22,7 +20,7 @@ function cardTop(trial) {
     return button;
   };
   return el("div", { class: "top" }, el("h3", {}, `Trial ${trial.number}`),
-    el("span", { class: trial.front ? "tag" : "tag plain" }, word), ...tagsOf(trial),
+    el("span", { class: trial.front ? "tag" : "tag plain" }, placeOf(trial)), ...tagsOf(trial),
     el("span", { class: "steps" }, go("Previous design on the front", "‹", at < 0 ? front.length - 1 : at - 1), go("Next design on the front", "›", at + 1)));
 }
 

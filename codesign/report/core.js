@@ -53,8 +53,8 @@ const front = trials.filter((trial) => trial.front);
 const reference = trials.find((trial) => trial.reference) ?? null;
 const valueOf = (trial, score) => (trial === null ? null : trial.values[score.index]);
 const isNumber = (value) => typeof value === "number";
-// Names of layers break after a dot, a slash or an underscore, where a reader expects it.
-const breakable = (words) => words.split(/(?<=[._/])(?=[A-Za-z])/).flatMap((part, i) => (i === 0 ? [part] : [el("wbr"), part]));
+// Names of layers break after a dot or an underscore, where a reader expects it.
+const breakable = (words) => words.split(/(?<=[._])(?=[A-Za-z])/).flatMap((part, i) => (i === 0 ? [part] : [el("wbr"), part]));
 const capital = (words) => words.charAt(0).toUpperCase() + words.slice(1);
 
 function kindOf(trial) {
@@ -72,7 +72,7 @@ function tagsOf(trial) {
 
 // The state is what the address says after "#": a view can be sent to a colleague, and a test can ask for it.
 const state = {
-  trial: null, x: null, y: null, logx: false, logy: false, dominated: true, gated: true,
+  trial: null, x: null, y: null, logx: false, logy: false, dominated: true, gated: true, near: true,
   step: "inference", by: "level", bars: "energy", sort: "trial", down: false,
 };
 const listeners = [];

@@ -43,13 +43,13 @@ function syncControls() {
     log.checked = state[`log${axis}`];
     log.disabled = !allowsLog(scoreByName.get(state[axis]));
   }
-  for (const key of ["dominated", "gated"]) byId(key).checked = state[key];
+  for (const key of ["dominated", "gated", "near"]) byId(key).checked = state[key];
   for (const key of Object.keys(CHOICES)) byId(key).value = state[key];
 }
 
 function listenToControls() {
   for (const axis of ["x", "y"]) byId(axis).addEventListener("change", (event) => update(withScales({ [axis]: event.target.value })));
-  for (const key of ["logx", "logy", "dominated", "gated"]) byId(key).addEventListener("change", (event) => update({ [key]: event.target.checked }));
+  for (const key of ["logx", "logy", "dominated", "gated", "near"]) byId(key).addEventListener("change", (event) => update({ [key]: event.target.checked }));
   for (const key of Object.keys(CHOICES)) byId(key).addEventListener("change", (event) => update({ [key]: event.target.value }));
   byId("swap").addEventListener("click", () => update({ x: state.y, y: state.x, logx: state.logy, logy: state.logx }));
   window.addEventListener("hashchange", () => update(withScales(readAddress())));
@@ -74,8 +74,8 @@ pickRow();
 drawEnergy();
 drawOutcomes();
 
-onChange(["x", "y", "logx", "logy", "dominated", "gated", "step", "by", "bars"], syncControls);
-onChange(["x", "y", "logx", "logy", "dominated", "gated"], () => { scatter.cursor = null; hideTip(); again.scatter(); });
+onChange(["x", "y", "logx", "logy", "dominated", "gated", "near", "step", "by", "bars"], syncControls);
+onChange(["x", "y", "logx", "logy", "dominated", "gated", "near"], () => { scatter.cursor = null; hideTip(); again.scatter(); });
 onChange(["trial"], () => { pickInScatter(again.scatter); drawCard(); drawLines(null); pickRow(); });
 onChange(["sort", "down"], drawFront);
 onChange(["trial", "step", "by", "bars"], drawEnergy);

@@ -141,9 +141,18 @@ def _gains(data: ReportData) -> str:
         f' <span class="by">trial {gain.trial}</span></a>'
         for gain in found
     )
+    return f'<div class="gains">{cards}</div>{_caveats(data)}'
+
+
+def _caveats(data: ReportData) -> str:
+    """Say what the gains leave out: objectives without one, and constraints that the reference breaks."""
+    notes = []
     missed = [objective.label for objective in ungained(data)]
-    note = f"No design on the front betters the reference in {' or '.join(missed)}." if missed else ""
-    return f'<div class="gains">{cards}</div><p class="note">{escape(note)}</p>'
+    if missed:
+        notes.append(f"No design on the front betters the reference in {' or '.join(missed)}.")
+    if data.reference is not None and data.reference.violations:
+        notes.append(f"The reference itself breaks a constraint: {'; '.join(data.reference.violations)}.")
+    return f'<p class="note">{escape(" ".join(notes))}</p>' if notes else ""
 
 
 def _no_gain(data: ReportData) -> str:

@@ -18,6 +18,29 @@ function scatterTrials(x, y) {
   };
 }
 
+const FENCE = 1.5; // interquartile ranges: Tukey (1977), Exploratory Data Analysis, the fences of a box plot
+const WORTHWHILE = 0.6; // a view that saves less than this share of an axis is not worth hiding anything
+
+// The values that an axis must hold. Zoomed in, it holds the front without its outliers, the reference, the
+// knee and the selected design; `closer` says whether that is a different view from the whole, hidden trials
+// included, so that hiding some does not move the view.
+function inView(score, log, shown) {
+  const values = shown.map((trial) => valueOf(trial, score));
+  const into = log ? Math.log : (value) => value;
+  const members = shown.filter((trial) => trial.front).map((trial) => valueOf(trial, score)).sort((a, b) => a - b);
+  if (members.length < 4) return { values, closer: false };
+  const at = (share) => into(members[Math.round(share * (members.length - 1))]);
+  const room = FENCE * (at(0.75) - at(0.25));
+  const close = [
+    ...members.filter((value) => into(value) >= at(0.25) - room && into(value) <= at(0.75) + room),
+    ...shown.filter((trial) => trial.reference || trial.knee || trial.number === state.trial).map((trial) => valueOf(trial, score)),
+  ];
+  const length = ([low, high]) => into(high) - into(low);
+  const whole = trials.map((trial) => valueOf(trial, score)).filter((value) => isNumber(value) && (!log || value > 0));
+  const closer = length(spread(close)) < WORTHWHILE * length(spread(whole));
+  return { values: closer && state.near ? close : values, closer };
+}
+
 function drawScatter(width) {
   const x = scoreByName.get(state.x);
   const y = scoreByName.get(state.y);
@@ -25,14 +48,18 @@ function drawScatter(width) {
   const { full, noY, asked } = scatterTrials(x, y);
   const bottom = height - 48;
   const floor = bottom - (noY.length > 0 ? GUTTER : 0);
-  const ys = makeScale({ score: y, values: full.map((t) => valueOf(t, y)), log: state.logy, from: floor, to: 12, most: Math.floor(height / 60) });
+  const [seenX, seenY] = [inView(x, state.logx, [...full, ...noY]), inView(y, state.logy, full)];
+  byId("near-label").hidden = !seenX.closer && !seenY.closer;
+  const ys = makeScale({ score: y, values: seenY.values, log: state.logy, from: floor, to: 12, most: Math.floor(height / 60) });
   const left = roomFor(ys) + 22;
-  const xs = makeScale({ score: x, values: [...full, ...noY].map((t) => valueOf(t, x)), log: state.logx, from: left, to: width - 14, most: Math.floor(width / 90) });
+  const xs = makeScale({ score: x, values: seenX.values, log: state.logx, from: left, to: width - 14, most: Math.floor(width / 90) });
   scatter.plot = { left, right: width - 14, top: 12, bottom, floor };
-  scatter.points = [
+  const all = [
     ...noY.map((trial) => ({ trial, kind: "gated", px: xs.at(valueOf(trial, x)), py: floor + GUTTER / 2 })),
     ...full.map((trial) => ({ trial, kind: kindOf(trial), px: xs.at(valueOf(trial, x)), py: ys.at(valueOf(trial, y)) })),
   ];
+  const inside = (p) => p.px >= left - 1 && p.px <= width - 13 && p.py >= 11 && p.py <= (isNumber(valueOf(p.trial, y)) ? floor : bottom) + 1;
+  scatter.points = all.filter(inside);
   const order = ["gated", "dominated", "front", "reference"];
   const marks = order.flatMap((kind) => scatter.points.filter((p) => p.kind === kind).map((p) => mark(kind, p.px, p.py)));
   scatter.overlay = svg("g", { class: "overlay" });
@@ -46,7 +73,7 @@ function drawScatter(width) {
   const focused = byId("scatter").contains(document.activeElement);
   byId("scatter").replaceChildren(scatter.points.length > 0 ? image : el("p", { class: "note empty" }, "There is nothing to draw for these two scores."));
   if (focused) image.focus({ preventScroll: true });
-  scatterWords(asked - scatter.points.length, x, y);
+  scatterWords(asked - all.length, all.length - scatter.points.length, x, y);
   drawPicked();
 }
 
@@ -100,7 +127,7 @@ function labelsOf() {
   return svg("g", {}, named.map((p) => {
     const words = [p.trial.reference ? "reference" : null, p.trial.knee ? "knee" : null].filter(Boolean).join(", ");
     const width = words.length * 7;
-    const places = [[12, 4, "start"], [-12, 4, "end"], [0, -14, "middle"], [0, 24, "middle"]];
+    const places = [[15, 4, "start"], [-15, 4, "end"], [0, -16, "middle"], [0, 26, "middle"]];
     const boxOf = ([dx, dy, anchor]) => {
       const x0 = p.px + dx - (anchor === "end" ? width : anchor === "middle" ? width / 2 : 0);
       return [x0, p.py + dy - 11, x0 + width, p.py + dy + 3];
@@ -116,7 +143,7 @@ function labelsOf() {
   }));
 }
 
-function scatterWords(hidden, x, y) {
+function scatterWords(hidden, outside, x, y) {
   const has = (kind) => scatter.points.some((p) => p.kind === kind);
   byId("scatter-legend").replaceChildren(...[
     has("front") ? legendEntry("on the front", mark("front", 10, 9)) : null,
@@ -128,6 +155,7 @@ function scatterWords(hidden, x, y) {
   const gutter = scatter.points.filter((p) => p.kind === "gated" && !isNumber(valueOf(p.trial, y))).length;
   if (gutter > 0) notes.push(`The strip at the bottom holds ${gutter} gated ${gutter === 1 ? "trial" : "trials"}, which have no ${y.label}.`);
   if (scatter.points.some((p) => p.trial.reference) && x.sign !== 0 && y.sign !== 0) notes.push("Shaded: better than the reference on both axes.");
+  if (outside > 0) notes.push(`Zoomed in: ${outside} ${outside === 1 ? "trial lies" : "trials lie"} outside the view.`);
   if (hidden > 0) notes.push(`Not drawn: ${hidden} ${hidden === 1 ? "trial" : "trials"} without a value that these axes can show.`);
   byId("scatter-note").textContent = notes.join(" ");
 }
@@ -140,9 +168,9 @@ function drawPicked() {
   scatter.overlay.replaceChildren(...rings, ...cursor);
 }
 
-// With a kind of trial hidden, the selected one is drawn all the same: another selection is another picture.
+// Zoomed in or with a kind of trial hidden, the selected one is drawn all the same: another selection is another picture.
 function pickInScatter(again) {
-  if (state.dominated && state.gated) drawPicked();
+  if (state.dominated && state.gated && !state.near) drawPicked();
   else again();
 }
 

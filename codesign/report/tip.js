@@ -18,11 +18,14 @@ const hideTip = () => { tip.hidden = true; };
 
 const KNOBS_IN_TIP = 8;
 
-function standing(trial) {
-  const words = { front: "on the front", dominated: "dominated", gated: "gated", failed: "failed" };
-  const word = trial.front ? words.front : words[trial.state === "completed" ? "dominated" : trial.state];
-  return [trial.reference ? "reference" : null, trial.knee ? "knee" : null, word].filter(Boolean).join(", ");
+// A completed design that breaks a constraint may beat the front and still not stand on it.
+function placeOf(trial) {
+  if (trial.front) return "on the front";
+  if (trial.state !== "completed") return trial.state;
+  return trial.violations.length > 0 ? "infeasible" : "dominated";
 }
+
+const standing = (trial) => [trial.reference ? "reference" : null, trial.knee ? "knee" : null, placeOf(trial)].filter(Boolean).join(", ");
 
 const headOf = (trial) => `Trial ${trial.number} – ${standing(trial)}`;
 // Objectives, each followed by the score that reports it, then the scores asked for.

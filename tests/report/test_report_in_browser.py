@@ -21,7 +21,7 @@ def drawable(data: ReportData) -> int:
 
 def test_everything_is_drawn_and_nothing_complains(tmp_path: Path) -> None:
     data = fake_report(120)
-    seen = visit(render(data), tmp_path)
+    seen = visit(render(data), tmp_path, address="#near=0")
     dom = seen.dom
     assert dom.root.get("data-ready") == "1"
     assert "data-error" not in dom.root
@@ -68,6 +68,28 @@ def test_the_address_selects_a_design_and_the_axes(tmp_path: Path) -> None:
     assert len(dom.by_class("pt-gated")) == 1  # the legend's own
     legend = {e.words for e in dom.by_class("legend")}
     assert any("weight gradient" in words for words in legend)
+
+
+def test_an_outlier_on_the_front_does_not_hide_the_others(tmp_path: Path) -> None:
+    data = fake_report(120)
+    far = next(trial for trial in data.front if not (trial.knee or trial.reference))
+    trials = tuple(
+        dataclasses.replace(t, scores={**t.scores, "validation_accuracy": 0.1}) if t is far else t
+        for t in data.trials
+    )
+    html = render(dataclasses.replace(data, trials=trials))
+    drawn = {}
+    for near in (0, 1):
+        dom = visit(html, tmp_path, address=f"#near={near}").dom
+        drawn[near] = int(
+            next(e.attributes["data-points"] for e in dom.elements if "data-points" in e.attributes)
+        )
+        outside = drawable(data) - drawn[near]
+        assert ("Zoomed in" in dom.by_id("scatter-note").words) == (near == 1)
+    assert f"Zoomed in: {outside} trial" in dom.by_id("scatter-note").words
+    assert drawn[0] == drawable(data) > drawn[1] > 0.5 * drawn[0]
+    picked = visit(html, tmp_path, address=f"#near=1&trial={far.number}").dom
+    assert [e for e in picked.by_class("pt-picked") if e.attributes.get("data-trial") == str(far.number)]
 
 
 def _row(layer: str, levels: dict[str, float]) -> BreakdownRow:

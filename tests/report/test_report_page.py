@@ -190,6 +190,15 @@ def test_a_front_that_the_reference_wins_is_said() -> None:
     assert "No design on the front beats the reference in any objective." in render(data)
 
 
+def test_a_reference_that_breaks_a_constraint_is_said() -> None:
+    data = fake_report(60)
+    broken = dataclasses.replace(
+        data.trials[0], violations=("area_mm2 <= 4, but it is 12.25",), on_front=False
+    )
+    html = render(dataclasses.replace(data, trials=(broken, *data.trials[1:])))
+    assert "The reference itself breaks a constraint: area_mm2 &lt;= 4, but it is 12.25." in html
+
+
 def _luminance(colour: str) -> float:
     """Source: WCAG 2.1, definition of relative luminance."""
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
