@@ -18,6 +18,8 @@ class Recipe(BaseModel):
     )
     epochs: int = Field(default=8, ge=1, description="Epochs of every compressed design, from those weights.")
     pretrain_learning_rate: float = Field(default=0.1, gt=0, description="Peak rate of pretraining.")
-    learning_rate: float = Field(default=0.02, gt=0, description="Peak rate of fine-tuning.")
+    learning_rate: float = Field(
+        default=0.05, gt=0, description="Peak rate of fine-tuning: momentum SGD's at batch 64, others scale."
+    )
     weight_decay: float = Field(default=1e-4, ge=0, description="L2 penalty of the weights.")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Share of the label spread evenly.")
