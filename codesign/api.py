@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search_spaces.design import Design, design_from_json
-
-from codesign.drive import drive, grow_budget
+from codesign.drive import drive, grow_budget, start
 from codesign.front import front, hypervolume, knee
 from codesign.results import TrialResult
-from codesign.run_folder import RunFolder, create, open_run
+from codesign.run_folder import RunFolder, open_run
 from codesign.study_file import StudyFile, load_study
 from codesign.sweep import Tick
 from codesign.views import reference_of, status_view
+from search_spaces.design import Design, design_from_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,9 +65,9 @@ class Study:
             folder = open_run(self.path)
             check_same(folder, self.file)
             grow_budget(folder, folder.study(), self.file.budget.trials)
+            drive(folder, self.file, watch)
         else:
-            folder = create(self.path, self.file, command="python")
-        drive(folder, self.file, watch)
+            start(self.path, self.file, "codesign.Study.run", watch)
         return self.front()
 
     def front(self) -> Front:

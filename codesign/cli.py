@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from codesign.progress import Progress
     from codesign.results import TrialResult
     from codesign.run_folder import RunFolder
     from codesign.study_file import StudyFile
@@ -54,7 +57,7 @@ def run(
 
     Ctrl-C once finishes the trials that run, twice stops at once; `cosearch resume` continues either way.
     """
-    from codesign.run_folder import create
+    from codesign.drive import start
     from codesign.study_file import load_study
 
     overrides = list(override or [])
@@ -62,16 +65,14 @@ def run(
     overrides += [f"budget.trials={trials}"] if trials is not None else []
     overrides += [f"dataset.data_root={json.dumps(str(data_root.resolve()))}"] if data_root else []
     question = load_study(study, overrides)
-    folder = create(out or Path("runs") / question.name, question, command=" ".join(sys.argv))
-    _drive(folder, question, quiet)
+    path = out or Path("runs") / question.name
+    _sweep(path, question, quiet, lambda watch: start(path, question, " ".join(sys.argv), watch)[1])
 
 
 @app.command()
-def resume(
-    run_dir: RunDir, trials: Trials = None, data_root: DataRoot = None, quiet: Quiet = False
-) -> None:
+def resume(run_dir: RunDir, trials: Trials = None, data_root: DataRoot = None, quiet: Quiet = False) -> None:
     """Continue a run that was stopped or killed, or give it more trials."""
-    from codesign.drive import grow_budget
+    from codesign.drive import drive, grow_budget
     from codesign.files import write_atomic
     from codesign.run_folder import open_run
 
@@ -81,25 +82,26 @@ def resume(
         dataset = question.dataset.model_copy(update={"data_root": data_root.resolve()})
         question = question.model_copy(update={"dataset": dataset})
         write_atomic(folder.study_path, question.to_yaml())
-    _drive(folder, question, quiet)
+    _sweep(run_dir, question, quiet, lambda watch: drive(folder, question, watch))
 
 
-def _drive(folder: RunFolder, question: StudyFile, quiet: bool) -> None:
+def _sweep(path: Path, question: StudyFile, quiet: bool, driven: Callable[[Progress], bool]) -> None:
+    """Show the progress of a sweep, then its front; or say how to go on where it was stopped."""
     from rich.console import Console
 
-    from codesign.drive import drive
     from codesign.progress import Progress
+    from codesign.run_folder import open_run
 
-    console = Console()
     try:
-        with Progress(study=question, console=console, quiet=quiet) as progress:
-            complete = drive(folder, question, progress)
+        with Progress(study=question, console=Console(), quiet=quiet) as progress:
+            complete = driven(progress)
     except KeyboardInterrupt:
-        typer.echo(f"stopped; nothing finished is lost: cosearch resume {folder.path}", err=True)
-        raise typer.Exit(130) from None
+        complete = False
     if not complete:
-        typer.echo(f"stopped before the end of the plan: cosearch resume {folder.path}", err=True)
+        way_on = f"cosearch resume {path}" if path.exists() else "nothing was drawn yet"
+        typer.echo(f"stopped; nothing that was finished is lost: {way_on}", err=True)
         raise typer.Exit(130)
+    folder = open_run(path)
     _print_front(folder, question)
     typer.echo(f"report   {folder.report_path}")
     typer.echo(f"export   cosearch export {folder.path} --front")
@@ -171,10 +173,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score an exported design again: its cost exactly, its accuracy from the saved weights."""
-    from evaluators.scores import score_kinds
-
     from codesign.exported import evaluate_exported
     from codesign.report.quantities import format_quantity
+    from evaluators.scores import score_kinds
 
     scores = evaluate_exported(design_dir, data_root)
     if as_json:
@@ -188,7 +189,9 @@ def evaluate(
 @app.command()
 def export(
     run_dir: RunDir,
-    numbers: Annotated[list[int] | None, typer.Argument(metavar="[TRIAL]...", help="Trials to export.")] = None,
+    numbers: Annotated[
+        list[int] | None, typer.Argument(metavar="[TRIAL]...", help="Trials to export.")
+    ] = None,
     whole_front: Annotated[bool, typer.Option("--front", help="Every design of the front.")] = False,
     only_knee: Annotated[bool, typer.Option("--knee", help="The knee of the front.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Where to [default: DIR/export].")] = None,
@@ -268,7 +271,9 @@ def list_(
 
 @app.command()
 def check(
-    study: Annotated[str | None, typer.Argument(metavar="FILE", help="A study file, or a bundled study.")] = None,
+    study: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="A study file, or a bundled study.")
+    ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of study files.")] = False,
     override: Overrides = None,
     data_root: DataRoot = None,

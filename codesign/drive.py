@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 
-from codesign.errors import CodesignError, RunFolderError
+from codesign.errors import RunFolderError
 from codesign.executors import Executor, InProcess, LocalProcesses
 from codesign.files import write_atomic, write_json
 from codesign.layers import read_layers
-from codesign.run_folder import RunFolder
+from codesign.run_folder import RunFolder, create
 from codesign.storage import open_storage
 from codesign.study_file import StudyFile
 from codesign.sweep import Stop, Sweep, Tick
@@ -22,6 +23,25 @@ from codesign.trial_book import TrialBook
 from codesign.views import front_view
 
 Watch = Callable[[Tick], None]
+
+
+def start(path: Path, study: StudyFile, command: str, watch: Watch) -> tuple[RunFolder, bool]:
+    """Make a run folder and drive it; one that fails before its first trial leaves no trace.
+
+    Returns:
+        The folder, and whether the plan was completed.
+
+    Raises:
+        RunFolderError: the folder exists already.
+        ValueError: as `drive`, and the floors' own errors for data and networks.
+    """
+    folder = create(path, study, command)
+    try:
+        return folder, drive(folder, study, watch)
+    except BaseException:
+        if not folder.asked():
+            shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def drive(folder: RunFolder, study: StudyFile, watch: Watch) -> bool:
@@ -55,15 +75,15 @@ def drive(folder: RunFolder, study: StudyFile, watch: Watch) -> bool:
                 complete = sweep.run()
         finally:
             executor.close()
-        write_pages(folder, study)
         _log(folder, started, time.monotonic() - wall, executor.workers, told)
+        write_pages(folder, study)
     return complete
 
 
 def write_pages(folder: RunFolder, study: StudyFile) -> None:
     """Write `front.json` and `report.html` from what stands in the folder."""
-    from codesign.report_data import report_data
     from codesign.report import render
+    from codesign.report_data import report_data
 
     write_json(folder.front_path, front_view(folder, study))
     write_atomic(folder.report_path, render(report_data(folder, study)))
@@ -76,16 +96,9 @@ def _executor(folder: RunFolder, study: StudyFile) -> Executor:
 
 
 def _describe(folder: RunFolder, executor: Executor) -> None:
-    """Have the networks described, which also finds the data; a new run that fails here leaves no trace."""
-    if folder.layers_path.is_file():
-        return
-    try:
+    """Have the networks described, which also finds the data."""
+    if not folder.layers_path.is_file():
         executor.describe()
-    except CodesignError:
-        executor.close()
-        if not folder.asked():
-            shutil.rmtree(folder.path, ignore_errors=True)
-        raise
 
 
 def _log(folder: RunFolder, started: datetime, wall_s: float, workers: int, told_before: int) -> None:

@@ -1,10 +1,10 @@
 """The errors that the top floor raises; each lower floor owns its own.
 
-    CodesignError          anything a user can cause here: one message, exit code 2
-      StudyFileError       a study file is wrong; `problems` holds every problem with its path
-      RunFolderError       a run folder is missing, taken, of another version, or driven by somebody else
-      StorageError         the trial storage cannot be opened or written
-      ExportError          a folder of an exported design is incomplete or of another version
+CodesignError          anything a user can cause here: one message, exit code 2
+  StudyFileError       a study file is wrong; `problems` holds every problem with its path
+  RunFolderError       a run folder is missing, taken, of another version, or driven by somebody else
+  StorageError         the trial storage cannot be opened or written
+  ExportError          a folder of an exported design is incomplete or of another version
 """
 
 from __future__ import annotations

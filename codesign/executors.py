@@ -13,7 +13,7 @@ import selectors
 import subprocess
 import sys
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -111,7 +111,6 @@ class _Process:
     answers: IO[bytes]
     busy: int | None = None
     buffer: bytes = b""
-    described: bool = field(default=False)
 
 
 class LocalProcesses:
@@ -220,11 +219,11 @@ class LocalProcesses:
         if b"\n" not in process.buffer:
             return None
         line, process.buffer = process.buffer.split(b"\n", 1)
-        number = json.loads(line)["finished"]
-        if number is None:
-            return None
+        answer = json.loads(line)
+        if "error" in answer:
+            raise CodesignError(answer["error"])
         process.busy = None
-        return Finished(number=number)
+        return Finished(number=answer["finished"])
 
     def _bury(self, process: _Process) -> Finished | None:
         """Replace a dead worker, and say which trial it held."""

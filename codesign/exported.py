@@ -1,10 +1,10 @@
 """A design leaves the tool: a folder that says what it is, and can be scored again.
 
-    design.yaml          the design, and the question it answers (network, data, training, seed)
-    accelerator.yaml     the chip with every number in it
-    scores.json          its scores, and the measured facts that the cost was taken from
-    weights.safetensors  the trained weights, as the chip stores them
-    README.md            what it is, and how to evaluate it again
+design.yaml          the design, and the question it answers (network, data, training, seed)
+accelerator.yaml     the chip with every number in it
+scores.json          its scores, and the measured facts that the cost was taken from
+weights.safetensors  the trained weights, as the chip stores them
+README.md            what it is, and how to evaluate it again
 """
 
 from __future__ import annotations
@@ -16,14 +16,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from evaluators.bench import Bench, Trained, trained_from_json
-from evaluators.evaluate import compress, measure, price
-from evaluators.learning.recipe import Recipe
-from evaluators.scores import Accuracy, derive, score_kinds
-from hw_templates.accelerator import Accelerator
-from hw_templates.chip_file import accelerator_from_yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
-from search_spaces.design import Design, design_from_json, design_to_json
+from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, ValidationError
 
 from codesign.describe import design_summary
 from codesign.errors import ExportError
@@ -32,6 +25,13 @@ from codesign.report.quantities import format_quantity
 from codesign.results import TrialResult
 from codesign.run_folder import RunFolder
 from codesign.study_file import Dataset, StudyFile
+from evaluators.bench import Bench, Trained, trained_from_json
+from evaluators.evaluate import compress, measure, price
+from evaluators.learning.recipe import Recipe
+from evaluators.scores import Accuracy, derive, score_kinds
+from hw_templates.accelerator import Accelerator
+from hw_templates.chip_file import accelerator_from_yaml
+from search_spaces.design import Design, design_from_json, design_to_json
 
 VERSION = 1
 
@@ -39,7 +39,7 @@ VERSION = 1
 class _DesignFile(BaseModel):
     """The form of `design.yaml`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1]
     study: str
@@ -47,7 +47,7 @@ class _DesignFile(BaseModel):
     dataset: Dataset
     training: Recipe
     seed: int
-    design: Annotated[Design, BeforeValidator(lambda value: design_from_json(value))]
+    design: Annotated[InstanceOf[Design], BeforeValidator(design_from_json)]
 
 
 def export_design(folder: RunFolder, study: StudyFile, result: TrialResult, out: Path) -> Path:
@@ -65,7 +65,9 @@ def export_design(folder: RunFolder, study: StudyFile, result: TrialResult, out:
     )
     home = bench.half_path(design.algorithm)
     if home is None or not (home / "weights.safetensors").is_file():
-        raise ExportError(f"the trained weights of trial {result.trial} are not in {folder.cache_path} any more")
+        raise ExportError(
+            f"the trained weights of trial {result.trial} are not in {folder.cache_path} any more"
+        )
     out.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(dir=out, prefix=f".{path.name}."))
     try:
@@ -177,4 +179,3 @@ def _read_facts(path: Path) -> Trained:
         raise ExportError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{path} does not hold the facts of a design: {error!r}") from None
-

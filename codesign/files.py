@@ -10,6 +10,16 @@ from pathlib import Path
 from codesign.errors import RunFolderError
 
 
+def _umask() -> int:
+    # The mask can only be read by setting it; once, at import, before any thread could see the gap.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()  # temporary files are private; what they become is as readable as any file of the user's
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Write `text` to a temporary name beside `path`, flush it to disk, rename it.
 
@@ -26,6 +36,7 @@ def write_atomic(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
     except OSError as error:
         if temporary is not None:
@@ -62,6 +73,7 @@ def publish(path: Path, text: str) -> bool:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_UMASK)
         os.link(temporary, path)
     except FileExistsError:
         return False

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 
 import moocore
 import numpy as np
-from evaluators.scores import Direction
 from numpy.typing import NDArray
 
 from codesign.errors import CodesignError
 from codesign.results import TrialResult
 from codesign.study_file import Objective
+from evaluators.scores import Direction
 
 Array = NDArray[np.float64]
 
@@ -57,7 +57,9 @@ def front(results: Iterable[TrialResult], objectives: Sequence[Objective]) -> tu
     candidates = sorted((result for result in results if result.feasible), key=lambda result: result.trial)
     values = losses(candidates, objectives)
     kept = np.flatnonzero(nondominated(values))
-    return tuple(candidates[i] for i in sorted(kept, key=lambda i: (*values[i].tolist(), candidates[i].trial)))
+    return tuple(
+        candidates[i] for i in sorted(kept, key=lambda i: (*values[i].tolist(), candidates[i].trial))
+    )
 
 
 def knee(members: Sequence[TrialResult], objectives: Sequence[Objective]) -> TrialResult | None:

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+from codesign.files import read_json
 from search_spaces.ask import LayerInfo
 from search_spaces.choice import JsonValue, to_json
 from search_spaces.network import NetworkChoice
 from search_spaces.space import Describe
 
-from codesign.files import read_json
-
 
 def layers_to_json(layers: Mapping[NetworkChoice, tuple[LayerInfo, ...]]) -> JsonValue:
     """Return the layers by network as JSON data, in a stable order."""
-    rows = [
+    rows: list[JsonValue] = [
         {
             "network": to_json(network),
             "layers": [

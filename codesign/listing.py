@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Callable
 
 import yaml
-from evaluators.scores import score_kinds
-from hw_templates import templates
-from search_spaces.family import layer_families
 
 from codesign.errors import CodesignError
 from codesign.study_file import bundled_studies
+from evaluators.scores import score_kinds
+from hw_templates import templates
+from search_spaces.family import layer_families
 
 Rows = list[dict[str, str]]
 

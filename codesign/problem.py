@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from codesign.layers import layers_to_json
+from codesign.report.quantities import format_quantity
+from codesign.results import TrialResult, TrialState, Violation
+from codesign.study_file import Dataset, StudyFile
 from evaluators.bench import Bench, DatasetSpec
 from evaluators.evaluate import Evaluation, evaluate
 from evaluators.scores import Scores, score_kinds
@@ -13,11 +17,6 @@ from search_spaces.choice import JsonValue
 from search_spaces.design import Design, design_to_json
 from search_spaces.network import NetworkChoice
 from search_spaces.space import assemble, knobs
-
-from codesign.layers import layers_to_json
-from codesign.report.quantities import format_quantity
-from codesign.results import TrialResult, TrialState, Violation
-from codesign.study_file import Dataset, StudyFile
 
 
 class Problem:
@@ -146,5 +145,8 @@ def dry_run(study: StudyFile) -> list[str]:
         "the reference design costs (untrained)",
     ]
     kinds = score_kinds()
-    lines += [f"  {name:<22} {format_quantity(value, kinds[name].unit)}" for name, value in evaluation.expected.as_dict().items()]
+    lines += [
+        f"  {name:<22} {format_quantity(value, kinds[name].unit)}"
+        for name, value in evaluation.expected.as_dict().items()
+    ]
     return lines

@@ -114,6 +114,6 @@ class Progress:
         table.add_row("hypervolume", f"{self._volume:.4f}")
         gain = best_gain(tick.results, self.study.objectives)
         if gain is not None:
-            text = f"{gain.factor:.2f}x less {gain.objective} than the reference, as accurate (trial {gain.trial})"
-            table.add_row("best gain", text)
+            text = f"{gain.factor:.2f}x less {gain.objective} than the reference, as good"
+            table.add_row("best gain", f"{text} (trial {gain.trial})")
         return Group(head, ProgressBar(total=tick.planned, completed=len(tick.results), width=60), table)

@@ -7,10 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from evaluators.scores import score_kinds
-from search_spaces.choice import JsonValue
-from search_spaces.design import Design, design_from_json
-
 from codesign import report
 from codesign.describe import design_summary
 from codesign.front import front, hypervolume_series, knee
@@ -18,6 +14,9 @@ from codesign.results import TrialResult, TrialState
 from codesign.run_folder import RunFolder
 from codesign.study_file import Objective, StudyFile
 from codesign.views import reference_of
+from evaluators.scores import score_kinds
+from search_spaces.choice import JsonValue
+from search_spaces.design import Design, design_from_json
 
 _LABELS = {
     "validation_accuracy": "validation accuracy",

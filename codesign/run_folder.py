@@ -1,14 +1,14 @@
 """One run on disk: where everything stands, and who may drive it.
 
-    runs/<study>/
-      study.yaml       the resolved study file
-      manifest.json    format version, study hash, versions, command, git commit
-      journal.log      the trial storage (unless the study names another)
-      layers.json      the layers of every network of the space
-      trials/00012/    design.json, result.json, cost.json of one trial
-      cache/           trained algorithmic halves
-      sessions.jsonl   one line per driver: wall time, busy time of the workers
-      front.json       the front, and report.html, the page
+runs/<study>/
+  study.yaml       the resolved study file
+  manifest.json    format version, study hash, versions, command, git commit
+  journal.log      the trial storage (unless the study names another)
+  layers.json      the layers of every network of the space
+  trials/00012/    design.json, result.json, cost.json of one trial
+  cache/           trained algorithmic halves
+  sessions.jsonl   one line per driver: wall time, busy time of the workers
+  front.json       the front, and report.html, the page
 """
 
 from __future__ import annotations
@@ -205,7 +205,8 @@ def open_run(path: Path) -> RunFolder:
     folder = RunFolder(path=path)
     if not folder.manifest_path.is_file():
         raise RunFolderError(
-            f"{path} is not a run folder (it has no manifest.json); `cosearch run STUDY --out {path}` makes one"
+            f"{path} is not a run folder (it has no manifest.json); "
+            f"`cosearch run STUDY --out {path}` makes one"
         )
     version = folder.manifest().get("format")
     if version != FORMAT:

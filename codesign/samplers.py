@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from search_spaces.space import Knob, KnobValue
 
 from codesign.study_file import Sampler
+from search_spaces.space import Knob, KnobValue
 
 # At and above this many trials NSGA-II reaches a higher hypervolume than TPE at a tenth of its time.
 AUTO_TRIALS = 200

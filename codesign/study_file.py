@@ -9,20 +9,27 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 
 import yaml
-from evaluators.learning.recipe import Recipe
-from evaluators.scores import Direction, ScoreKind, score_kinds
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
-from search_spaces.space import BaseSpace, Space
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from codesign.errors import StudyFileError
+from evaluators.learning.recipe import Recipe
+from evaluators.scores import Direction, ScoreKind, score_kinds
+from search_spaces.space import BaseSpace, Space
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-VERSION = 1
 Yaml: TypeAlias = "dict[str, Yaml] | list[Yaml] | str | int | float | bool | None"
 
 
@@ -174,7 +181,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 class StudyFile(_Section):
     """One study: what may be chosen, what counts, on what data, and how long to look."""
 
-    version: Literal[1] = VERSION
+    version: Literal[1] = 1
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Names the run folder.")
     description: str = Field(default="", description="The question, in a sentence.")
     network: Annotated[Network, BeforeValidator(_read_named)]
@@ -281,10 +288,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[object, object]:
-    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    keys = [loader.construct_object(key) for key, _ in node.value]
     for key in keys:
         if keys.count(key) > 1:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is written twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {key!r} is written twice", node.start_mark
+            )
     return loader.construct_mapping(node, deep=True)
 
 
@@ -341,7 +350,7 @@ def parse_study(text: str, source: str, overrides: Sequence[str] = ()) -> StudyF
     """Check the text of a study file; see `load_study`."""
     try:
         # Not unsafe: `_UniqueKeyLoader` is a SafeLoader.
-        data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506
+        data = yaml.load(text, Loader=_UniqueKeyLoader)
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
         raise StudyFileError(source, (f"not readable as YAML: {' '.join(str(error).split())}",)) from None
@@ -401,29 +410,23 @@ def _problem(item: ErrorDetails, tree: yaml.Node | None) -> str:
 
 def _legal_keys(location: Sequence[str | int]) -> list[str]:
     """Return the keys that the schema knows at a location."""
-    schema = schema_json()
-    definitions = schema.get("$defs", {})
-    node: object = schema
+    schema: Any = StudyFile.model_json_schema()  # JSON data, walked by JSON Schema's own keys
+    definitions = schema["$defs"]
+
+    def resolved(node: Any) -> Any:
+        while "properties" not in node:
+            options = [option for option in node.get("anyOf", node.get("allOf", [])) if "$ref" in option]
+            reference = node.get("$ref") or (options[0]["$ref"] if options else None)
+            if reference is None:
+                break
+            node = definitions[reference.rsplit("/", 1)[-1]]
+        return node
+
+    node = schema
     for part in location:
-        node = _resolve(node, definitions)
-        if isinstance(part, int):
-            node = node.get("items", {})
-        else:
-            node = node.get("properties", {}).get(str(part), {})
-    return list(_resolve(node, definitions).get("properties", {}))
-
-
-def _resolve(node: object, definitions: object) -> dict[str, Mapping[str, object]]:
-    # JSON Schema data: nested mappings whose shape only the schema's own keys tell.
-    while isinstance(node, dict) and isinstance(definitions, dict):
-        options = [option for option in node.get("anyOf", node.get("allOf", [])) if "$ref" in option]
-        if "$ref" in node:
-            node = definitions.get(str(node["$ref"]).rsplit("/", 1)[-1], {})
-        elif options:
-            node = options[0]
-        else:
-            break
-    return cast(dict[str, Mapping[str, object]], node if isinstance(node, dict) else {})
+        inner = resolved(node)
+        node = inner.get("items", {}) if isinstance(part, int) else inner.get("properties", {}).get(part, {})
+    return list(resolved(node).get("properties", {}))
 
 
 def _line(tree: yaml.Node | None, location: Sequence[str | int]) -> int | None:

@@ -12,13 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from search_spaces.design import Design, design_to_json
-
 from codesign.executors import Executor, Finished
 from codesign.files import publish, read_json, write_json
 from codesign.results import TrialResult, TrialState
 from codesign.run_folder import RunFolder
 from codesign.trial_book import TrialBook
+from search_spaces.design import Design, design_to_json
 
 MAX_ATTEMPTS = 3  # a trial that kills its worker this often is a failed trial
 _POLL_S = 0.25

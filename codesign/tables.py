@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
-from evaluators.scores import score_kinds
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from search_spaces.design import design_from_json
 
 from codesign.describe import bits_text, design_summary
 from codesign.front import front, knee
@@ -17,6 +15,8 @@ from codesign.results import TrialResult
 from codesign.run_folder import RunFolder
 from codesign.study_file import StudyFile
 from codesign.views import best_gain, reference_of
+from evaluators.scores import score_kinds
+from search_spaces.design import design_from_json
 
 
 def front_table(folder: RunFolder, study: StudyFile) -> Table:
@@ -27,7 +27,9 @@ def front_table(folder: RunFolder, study: StudyFile) -> Table:
     reference = reference_of(results)
     names = [o.name for o in study.objectives]
     names += [name for name in ("test_accuracy",) if name not in names]
-    table = Table(title=f"{study.name}: {len(members)} designs on the front", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title=f"{study.name}: {len(members)} designs on the front", title_justify="left", box=SIMPLE_HEAD
+    )
     table.add_column("trial", no_wrap=True)
     for name in names:
         table.add_column(score_label(name), justify="right")

@@ -17,16 +17,18 @@ from typing import cast
 
 import optuna
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from search_spaces.choice import JsonValue
-from search_spaces.design import Design, design_from_json, design_to_json, fingerprint
-from search_spaces.space import Describe, KnobValue, assemble, knobs
 
 from codesign.errors import StorageError
 from codesign.results import TrialResult
 from codesign.results import TrialState as ResultState
 from codesign.samplers import build_sampler, index_distributions, to_params, to_values, trial_seed
-from codesign.study_file import Direction, StudyFile
+from codesign.study_file import StudyFile
+from evaluators.scores import Direction
+from search_spaces.choice import JsonValue
+from search_spaces.design import Design, design_from_json, design_to_json, fingerprint
+from search_spaces.space import Describe, KnobValue, assemble, knobs
 
 _ATTEMPTS = 256  # neighbours tried before a space counts as exhausted
 
@@ -55,7 +57,7 @@ class TrialBook:
         self._storage = storage
         self._describe = describe
         self._planned = planned
-        directions = [objective.direction.value for objective in study.objectives]
+        directions = [StudyDirection[objective.direction.name] for objective in study.objectives]
         with _storage_errors():
             self._study = optuna.create_study(
                 study_name=study.name, storage=storage, directions=directions, load_if_exists=True
@@ -124,9 +126,7 @@ class TrialBook:
             mirrored = self._live[result.trial]
             frozen = self._mirror.get_trials(deepcopy=False)[mirrored]
             for name, margin in result.margins.items():
-                self._mirror._storage.set_trial_system_attr(
-                    frozen._trial_id, f"constraints:{name}", margin
-                )
+                self._mirror._storage.set_trial_system_attr(frozen._trial_id, f"constraints:{name}", margin)
             self._mirror.tell(mirrored, values, state=state)
         self.told += 1
 

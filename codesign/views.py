@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluators.scores import Direction
-
 from codesign.front import front, hypervolume, knee
 from codesign.results import TrialResult, TrialState
 from codesign.run_folder import RunFolder
 from codesign.study_file import Objective, StudyFile
+from evaluators.scores import Direction
 
 VERSION = 1
 TOLERANCE = 0.01  # "as good": within one percentage point of the reference design

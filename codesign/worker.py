@@ -15,11 +15,10 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_spaces.design import Design, design_from_json
-
 from codesign.files import publish, read_json, write_json
 from codesign.results import TrialResult, TrialState
 from codesign.run_folder import open_run
+from search_spaces.design import Design, design_from_json
 
 if TYPE_CHECKING:
     from codesign.problem import Problem
@@ -82,8 +81,10 @@ def main(path: str) -> None:
     for line in sys.stdin:
         task = json.loads(line)
         if task["task"] == "describe":
-            worker.describe()
-            answers.write(json.dumps({"finished": None}) + "\n")
+            try:
+                worker.describe()
+            except ValueError as error:  # missing data, a network that cannot be built: the user's to mend
+                answers.write(json.dumps({"finished": None, "error": str(error)}) + "\n")
         else:
             worker.evaluate(int(task["number"]))
             answers.write(json.dumps({"finished": task["number"]}) + "\n")

@@ -21,11 +21,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from search_spaces.ask import LayerInfo
-from search_spaces.choice import Choice
-from search_spaces.design import AlgorithmicHalf, fingerprint
-from search_spaces.learning import Backpropagation
-from search_spaces.network import NetworkChoice
 from torch import Tensor, nn
 
 from evaluators.data import registry as data
@@ -44,6 +39,11 @@ from evaluators.techniques.model import (
 )
 from evaluators.workload.graph import Workload
 from evaluators.workload.trace import trace
+from search_spaces.ask import LayerInfo
+from search_spaces.choice import Choice
+from search_spaces.design import AlgorithmicHalf, fingerprint
+from search_spaces.learning import Backpropagation
+from search_spaces.network import NetworkChoice
 
 WEIGHTS = "weights.safetensors"
 FACTS = "facts.json"
@@ -101,9 +101,7 @@ def trained_from_json(facts: Mapping[str, Any]) -> Trained:
         KeyError, TypeError, ValueError: they are not facts.
     """
     return Trained(
-        accuracy=Accuracy(
-            validation=float(facts["validation_accuracy"]), test=float(facts["test_accuracy"])
-        ),
+        accuracy=Accuracy(validation=float(facts["validation_accuracy"]), test=float(facts["test_accuracy"])),
         densities=tuple(
             (str(layer), LayerDensity(weights=float(density["weights"]), inputs=float(density["inputs"])))
             for layer, density in facts["densities"].items()
@@ -224,7 +222,7 @@ class Bench:
         with _locked(home):
             if not home.is_dir():
                 outcome = pretrain(model, self.splits, self._recipe, seed=self._seed)
-                facts = {"version": 1, "validation_accuracy": outcome.validation_accuracy}
+                facts: dict[str, object] = {"version": 1, "validation_accuracy": outcome.validation_accuracy}
                 _publish(home, model, facts)
         model.load_state_dict(load_file(home / WEIGHTS))
         return model.eval()

@@ -7,10 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 
-from hw_templates.accelerator import Accelerator
-from search_spaces.design import AlgorithmicHalf, Design
-
-from evaluators.bench import Bench, Trained, Traced
+from evaluators.bench import Bench, Traced, Trained
 from evaluators.cost.area import area_mm2
 from evaluators.cost.model import CostReport, cost
 from evaluators.scores import Accuracy, Facts, PassFacts, Scores, derive
@@ -18,6 +15,8 @@ from evaluators.techniques.dispatch import rewrite
 from evaluators.techniques.model import observe
 from evaluators.workload.graph import Role, Workload
 from evaluators.workload.memory import peak_bits
+from hw_templates.accelerator import Accelerator
+from search_spaces.design import AlgorithmicHalf, Design
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,9 +136,7 @@ def evaluate(design: Design, bench: Bench, *, keeps: Callable[[Scores], bool]) -
 
 def compress(traced: Traced, half: AlgorithmicHalf) -> Traced:
     """Let every choice of the design rewrite both passes, layer by layer, in the families' order."""
-    return Traced(
-        inference=_rewritten(traced.inference, half), training=_rewritten(traced.training, half)
-    )
+    return Traced(inference=_rewritten(traced.inference, half), training=_rewritten(traced.training, half))
 
 
 def _rewritten(workload: Workload, half: AlgorithmicHalf) -> Workload:
@@ -171,7 +168,9 @@ def price(traced: Traced, accelerator: Accelerator, *, accuracy: Accuracy | None
 def parameter_bits(workload: Workload) -> float:
     """Return the bits of all parameters and buffers as they are stored, index included."""
     roles = (Role.WEIGHT, Role.BUFFER)
-    return float(sum(bits for bits, t in zip(workload.stored_bits, workload.tensors, strict=True) if t.role in roles))
+    return float(
+        sum(bits for bits, t in zip(workload.stored_bits, workload.tensors, strict=True) if t.role in roles)
+    )
 
 
 def _pass(report: CostReport, workload: Workload) -> PassFacts:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hw_templates import templates
-from hw_templates.accelerator import Accelerator
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from hw_templates import templates
+from hw_templates.accelerator import Accelerator
 from search_spaces.ask import Ask
 from search_spaces.choice import SpaceError, choice
 

@@ -27,7 +27,9 @@ def imported_floors(source: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(p for floor in FLOORS for p in (ROOT / floor).rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT))
+    "path",
+    sorted(p for floor in FLOORS for p in (ROOT / floor).rglob("*.py")),
+    ids=lambda p: str(p.relative_to(ROOT)),
 )
 def test_no_module_imports_a_floor_above_its_own(path: Path) -> None:
     floor = path.relative_to(ROOT).parts[0]
@@ -38,7 +40,9 @@ def test_the_check_would_notice_an_upward_import() -> None:
     assert imported_floors("def f():\n    from codesign.front import knee") == {"codesign"}
 
 
-@pytest.mark.parametrize("statement", ["import codesign.cli", "import codesign", "import codesign.study_file"])
+@pytest.mark.parametrize(
+    "statement", ["import codesign.cli", "import codesign", "import codesign.study_file"]
+)
 def test_the_top_floor_loads_neither_torch_nor_ray(statement: str) -> None:
     check = f"import sys; {statement}; print(sorted({{'torch', 'ray'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -7,6 +7,7 @@ from collections import deque
 from pathlib import Path
 
 import pytest
+
 from codesign.executors import Finished
 from codesign.files import publish, read_json, write_json
 from codesign.layers import layers_to_json
@@ -36,7 +37,9 @@ sampler: {name: nsga2, population: 8, window: 5}
 class FormulaExecutor:
     """Finishes trials in a shuffled order, as slow and fast workers would."""
 
-    def __init__(self, folder: RunFolder, *, workers: int = 2, seed: int = 0, failing: frozenset[int] = frozenset()):
+    def __init__(
+        self, folder: RunFolder, *, workers: int = 2, seed: int = 0, failing: frozenset[int] = frozenset()
+    ):
         self.folder, self.workers, self.failing = folder, workers, failing
         self.rng = random.Random(seed)
         self.queue: deque[int] = deque()
@@ -80,8 +83,15 @@ class FormulaExecutor:
         if number in self.failing:
             result = TrialResult(trial=number, state=TrialState.FAILED, design=data, reason="NaN loss")  # type: ignore[arg-type]
         else:
-            bits = [c.weight_bits for la in design.layers for c in la.choices if isinstance(c, UniformQuantization)]
-            energy = design.network.width * sum(bits) + (3 if design.accelerator.template == "tpu_like" else 0)
+            bits = [
+                c.weight_bits
+                for la in design.layers
+                for c in la.choices
+                if isinstance(c, UniformQuantization)
+            ]
+            energy = design.network.width * sum(bits) + (
+                3 if design.accelerator.template == "tpu_like" else 0
+            )
             accuracy = 1 - 1 / (1 + energy)
             excess = (energy - 14) / 14
             broken = (

@@ -6,13 +6,14 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from codesign.errors import CodesignError
 from codesign.front import front, hypervolume, hypervolume_series, knee, losses, nondominated
 from codesign.results import TrialResult, TrialState, Violation
 from codesign.study_file import Objective
 from evaluators.scores import Direction
-from hypothesis import given
-from hypothesis import strategies as st
 
 OBJECTIVES = (
     Objective(name="validation_accuracy", direction=Direction.MAXIMIZE),
@@ -37,7 +38,9 @@ points = st.lists(st.tuples(coordinates, coordinates, coordinates), min_size=1, 
 @given(points)
 def test_nondominated_agrees_with_brute_force(values: np.ndarray) -> None:
     def beaten(i: int) -> bool:
-        return any((values[j] <= values[i]).all() and (values[j] < values[i]).any() for j in range(len(values)))
+        return any(
+            (values[j] <= values[i]).all() and (values[j] < values[i]).any() for j in range(len(values))
+        )
 
     kept = nondominated(values)
     expected = {tuple(values[i]) for i in range(len(values)) if not beaten(i)}

@@ -5,20 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from codesign.results import TrialState
 from codesign.run_folder import RunFolder, create
 from codesign.storage import open_storage
 from codesign.study_file import Sampler, StudyFile
 from codesign.sweep import Stop, Sweep, Tick
 from codesign.trial_book import TrialBook
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from tests.codesign.conftest import FormulaExecutor, describe_formula
 
 
 def sweep_of(
-    folder: RunFolder, study: StudyFile, executor: FormulaExecutor, *, stop: Stop | None = None, ticks: list[Tick] | None = None
+    folder: RunFolder,
+    study: StudyFile,
+    executor: FormulaExecutor,
+    *,
+    stop: Stop | None = None,
+    ticks: list[Tick] | None = None,
 ) -> Sweep:
     storage = open_storage("journal", folder.journal_path)
     book = TrialBook(study, storage, describe_formula, study.budget.trials)
@@ -57,7 +62,9 @@ def test_one_worker_and_many_draw_the_same_trials(tmp_path: Path, study: StudyFi
 
 
 @pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
-def test_a_killed_sweep_continues_as_if_it_had_not_been(tmp_path: Path, study: StudyFile, sampler: str) -> None:
+def test_a_killed_sweep_continues_as_if_it_had_not_been(
+    tmp_path: Path, study: StudyFile, sampler: str
+) -> None:
     study = with_sampler(study, sampler)
     expected = uninterrupted(tmp_path / "whole", study)
     folder = create(tmp_path / "killed", study, command="test")
@@ -113,7 +120,9 @@ def test_a_crashed_worker_costs_an_attempt_and_no_trial(folder: RunFolder, study
     assert sorted(executor.evaluated) == list(range(40))
 
 
-def test_a_trial_that_always_kills_its_worker_fails_with_a_reason(folder: RunFolder, study: StudyFile) -> None:
+def test_a_trial_that_always_kills_its_worker_fails_with_a_reason(
+    folder: RunFolder, study: StudyFile
+) -> None:
     class Poisoned(FormulaExecutor):
         def wait(self, timeout_s: float) -> object:  # type: ignore[override]
             if self.queue and self.queue[0] == 4:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
 from search_spaces.ask import LayerInfo
 from search_spaces.design import Design, design_from_json, design_to_json, fingerprint
 from search_spaces.network import NetworkChoice
@@ -63,7 +64,9 @@ def test_only_knobs_that_mean_something_are_used(assignment: dict[str, int | flo
         dense = any(isinstance(choice, Dense) for choice in layer.choices)
         assert not (dense and f"{layer.layer}.density" in active)
     chosen = design.accelerator.template
-    assert all(not name.startswith(("eyeriss_like.", "tpu_like.")) or name.startswith(chosen) for name in active)
+    assert all(
+        not name.startswith(("eyeriss_like.", "tpu_like.")) or name.startswith(chosen) for name in active
+    )
     assert ("conv3.weight_bits" in active) == (design.network.depth == 2)
 
 
@@ -82,7 +85,9 @@ def test_the_algorithmic_half_forgets_the_chip() -> None:
 
 
 def test_a_parameter_at_its_default_is_the_same_chip() -> None:
-    space: BaseSpace = Space.model_validate({"accelerator": {"templates": {"eyeriss_like": {"pe_rows": [8, 12]}}}})
+    space: BaseSpace = Space.model_validate(
+        {"accelerator": {"templates": {"eyeriss_like": {"pe_rows": [8, 12]}}}}
+    )
     design, _ = assemble(space, {"eyeriss_like.pe_rows": 12}, "net", describe)
     assert design.accelerator.parameters == ()
 
