@@ -243,16 +243,32 @@ def test_unusual_studies_are_drawn_without_trouble(data: ReportData, words: str,
 WIDTH = """
 const root = document.documentElement;
 root.style.width = "%dpx";
-setTimeout(() => { root.dataset.seen = document.body.scrollWidth; }, 500);
+const scrolls = ".scroll, pre, .hidden, .skip, .layers .name, svg, select";
+setTimeout(() => {
+  const all = [...document.querySelectorAll("body *")];
+  const boxes = all.filter((e) => !e.closest(scrolls) && e.clientWidth > 0);
+  const beyond = (e) => e.getBoundingClientRect().right > %d + 1;
+  const wide = boxes.filter((e) => beyond(e) || e.scrollWidth > e.clientWidth + 1);
+  root.dataset.seen = `${boxes.length}:${wide.map((e) => e.tagName + "#" + e.id + "." + e.className).join()}`;
+}, 500);
 """
+TOO_WIDE = "const add = document.createElement('p'); add.id = 'wide'; add.textContent = 'x'.repeat(400);"
+TOO_WIDE += "document.querySelector('main').append(add);"
 
 
 @pytest.mark.parametrize("width", [420, 1400])
 def test_the_page_is_no_wider_than_its_window(width: int, tmp_path: Path) -> None:
     layers = tuple(f"features.{n}.block.convolution" for n in range(30))
     html = render(fake_report(80, layers=layers))
-    dom = visit(html, tmp_path, size=(max(500, width), 900), drive=WIDTH % width).dom
-    assert int(dom.root["data-seen"]) == width
+    drive = WIDTH % (width, width)
+    seen = [
+        visit(html, tmp_path, size=(max(500, width), 900), drive=script).dom.root["data-seen"]
+        for script in (drive, TOO_WIDE + drive)
+    ]
+    boxes, wide = seen[0].split(":")
+    assert int(boxes) > 200
+    assert wide == ""
+    assert "P#wide." in seen[1]  # the check sees what is too wide
 
 
 def test_a_picture_can_be_taken(tmp_path: Path) -> None:
