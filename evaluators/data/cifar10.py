@@ -74,7 +74,5 @@ def read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     records = content.reshape(-1, RECORD_BYTES)
     labels = records[:, 0].astype(np.int64)
     if labels.max() > 9:
-        raise DataError(
-            f"{path} must have labels from 0 to 9, but has {labels.max()}: this is not CIFAR-10"
-        )
+        raise DataError(f"{path} must have labels from 0 to 9, but has {labels.max()}: this is not CIFAR-10")
     return records[:, 1:].reshape(-1, 3, 32, 32).copy(), labels

@@ -75,14 +75,12 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path} must be a gzipped IDX file, but it cannot be unpacked: {error}") from error
     if len(content) < 4 or content[:3] != b"\x00\x00\x08":
         raise DataError(
-            f"{path} must start with 00 00 08 (IDX, unsigned bytes), but has {content[:3].hex(' ')}"
+            f"{path} must start with 00 00 08 (IDX, bytes), but starts with {content[:3].hex(' ')}"
         )
     axes = content[3]
     header_bytes = 4 + 4 * axes
     if len(content) < header_bytes:
-        raise DataError(
-            f"{path} must have {axes} sizes in its header, but it ends after {len(content)} bytes"
-        )
+        raise DataError(f"{path} must have {axes} sizes in its header, but ends after {len(content)} bytes")
     shape = struct.unpack(f">{axes}I", content[4:header_bytes])
     pixels = np.frombuffer(content, dtype=np.uint8, offset=header_bytes)
     if pixels.size != np.prod(shape):
