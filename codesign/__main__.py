@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 _PACKAGES = {"codesign", "evaluators", "search_spaces", "hw_templates"}
@@ -11,6 +12,8 @@ def main() -> None:
     """Run the command line."""
     from codesign.cli import app
 
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # so that a study's `module:callable` is found where it is run
     try:
         app()
     except ValueError as error:
