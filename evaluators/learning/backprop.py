@@ -28,7 +28,7 @@ PRETRAINING = Backpropagation(optimizer=Optimizer.MOMENTUM, batch_size=32)
 
 RATED_BATCH_SIZE = 64  # the recipe's rate is that of momentum SGD at this batch size
 MOMENTUM = 0.9
-EVALUATION_BATCH_SIZE = 1000  # bounds memory; no effect on results
+EVALUATION_BATCH_SIZE = 128  # stays in cache: 4 x as fast as 1000 on 28x28 images; no effect on results
 
 
 class LearningError(ValueError):

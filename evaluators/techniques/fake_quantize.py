@@ -44,30 +44,32 @@ class _FakeQuantize(torch.autograd.Function):
         # Multiplied by the reciprocal, as torch's own kernels do it: the results are the same to the bit.
         steps = (values * scale.reciprocal()).round_().add_(zero_point)
         quantized = steps.clamp(low, high)
-        ctx.save_for_backward(values, scale, steps, quantized, zero_point)
-        return (quantized - zero_point).mul_(scale)
+        inside = steps == quantized
+        levels = quantized.sub_(zero_point).mul_(scale)
+        ctx.save_for_backward(values, scale, inside, levels)
+        return levels
 
     @staticmethod
     def backward(
         ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None, None]:
-        values, scale, steps, quantized, zero_point = ctx.saved_tensors  # type: ignore[attr-defined]
-        inside = steps == quantized
-        values_gradient = gradient * inside if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
-        scale_gradient = None
-        if ctx.needs_input_grad[1]:  # type: ignore[attr-defined]
-            # Esser et al., ICLR 2020, eq. 3: round(v) - v inside the range, the clipped level outside.
-            slope = (quantized - zero_point) - torch.where(inside, values / scale, 0.0)
-            scale_gradient = _sum_to(gradient * slope, scale.shape)
-        return values_gradient, scale_gradient, None, None, None
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None, None, None]:
+        values, scale, inside, levels = ctx.saved_tensors  # type: ignore[attr-defined]
+        passed = gradient * inside
+        if not ctx.needs_input_grad[1]:  # type: ignore[attr-defined]
+            return passed, None, None, None, None
+        # Esser et al., ICLR 2020, eq. 3, times s: the level less, inside the range, the value itself.
+        slope = _sum_of_products(gradient, levels, scale) - _sum_of_products(passed, values, scale)
+        return passed, slope / scale, None, None, None
 
 
-def _sum_to(values: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Sum over the axes along which a tensor of `shape` was broadcast."""
-    if len(shape) == 0:
-        return values.sum()
-    axes = [axis for axis, size in enumerate(shape) if size == 1]
-    return values.sum(dim=axes, keepdim=True) if axes else values
+def _sum_of_products(first: torch.Tensor, second: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Sum `first * second` over the axes along which a scale was broadcast."""
+    if scale.ndim == 0:
+        # Activations come here, with one scale for all: a dot product makes no tensor of products.
+        return torch.dot(first.flatten(), second.flatten())
+    axes = [axis for axis, size in enumerate(scale.shape) if size == 1]
+    products = first * second
+    return products.sum(dim=axes, keepdim=True) if axes else products
 
 
 def fake_quantize(
