@@ -28,6 +28,7 @@ class Names:
     parameters: dict[str, int] = field(default_factory=dict)  # path -> storage: tied ones share theirs
     buffers: dict[int, str] = field(default_factory=dict)
     states: dict[int, str] = field(default_factory=dict)
+    states_of: dict[int, tuple[int, ...]] = field(default_factory=dict)  # parameter -> its states
     gradients: dict[int, int] = field(default_factory=dict)  # parameter -> gradient
     outputs: set[int] = field(default_factory=set)
 
@@ -71,6 +72,7 @@ def assemble(recorder: Recorder, names: Names) -> Structure:
         persistent=persistent,
         gradients=dict(names.gradients),
         parameters=dict(names.parameters),
+        states=dict(names.states_of),
         unmodelled=tuple(unmodelled),
     )
 
@@ -289,7 +291,8 @@ def _weight_side(steps: list[Step], names: Names) -> list[Step]:
             marked[position] = Step(
                 call=step.call, part=step.part, phase=Phase.WEIGHT_GRADIENT, layer=step.layer
             )
-            gradients = gradients | {view.storage for view in step.part.inputs} - shared
+            if step.part.kind in ("reduction", "copy"):  # a sum or a reshape on the way to it
+                gradients |= {view.storage for view in step.part.inputs} - shared
         elif backward:
             shared.update(view.storage for view in step.part.inputs)
     return marked

@@ -24,6 +24,7 @@ from evaluators.workload.planners import Offsets, Requests
 # What may be left above the lower bound, for every candidate tried: the longer the search has gone on, the
 # less it is worth. An engineering choice; it holds the arena within 1.02 of the bound on the benchmarks.
 _TOLERANCE_PER_CANDIDATE = 1e-3
+_TOLERANCE = 1e-2
 # Requests that are small: those below this fraction of the lower bound lie in a region of their own. On the
 # networks of benchmarks/memory_accuracy.py that region is under 0.2 % of the arena and holds most requests.
 _SMALL = 2e-4
@@ -43,7 +44,7 @@ def plan_best(requests: Requests) -> Offsets:
         top = int((offsets + requests.sizes).max())
         if best is None or top < best_top:
             best, best_top = offsets, top
-        if best_top <= bound * (1 + tried * _TOLERANCE_PER_CANDIDATE):
+        if best_top <= bound * (1 + min(_TOLERANCE, tried * _TOLERANCE_PER_CANDIDATE)):
             break
     assert best is not None
     return best

@@ -150,14 +150,13 @@ def _same_layout(structure: Structure, a: int, b: int) -> bool:
 
 def _immediate_order(structure: Structure) -> tuple[int, ...]:
     """Move the update of each weight behind the last op that needs its old value or adds to its gradient."""
-    updates = [position for position, op in enumerate(structure.ops) if op.phase is Phase.UPDATE]
     rest = [position for position, op in enumerate(structure.ops) if op.phase is not Phase.UPDATE]
     last_use: dict[int, int] = {}
     for position in rest:
         op = structure.ops[position]
         last_use.update((index, position) for index in (*op.inputs, *op.outputs))
     after: dict[int, list[int]] = {}
-    for component in _components(structure, updates):
+    for component in update_components(structure):
         touched = {i for position in component for i in (*structure.ops[position].inputs, *structure.ops[position].outputs)}
         anchor = max((last_use[index] for index in touched if index in last_use), default=rest[-1] if rest else -1)
         after.setdefault(anchor, []).extend(component)
@@ -168,20 +167,21 @@ def _immediate_order(structure: Structure) -> tuple[int, ...]:
     return tuple(order)
 
 
-def _components(structure: Structure, positions: Iterable[int]) -> list[list[int]]:
-    """Split update ops by the weight that they update: ops that share a tensor belong together."""
-    component_of: dict[int, list[int]] = {}
-    components: list[list[int]] = []
-    for position in positions:
+def update_components(structure: Structure) -> list[list[int]]:
+    """Split the update ops by the weight that they update, each part in execution order."""
+    groups: dict[int, int] = {}  # tensor -> tensor: ops that share one belong together
+
+    def join(indices: Iterable[int]) -> None:
+        first, *rest = [_root(groups, groups.setdefault(index, index)) for index in indices]
+        groups.update((root, first) for root in rest)
+
+    for weight, states in structure.states.items():
+        join((weight, *states))
+    updates = [position for position, op in enumerate(structure.ops) if op.phase is Phase.UPDATE]
+    for position in updates:
+        join((*structure.ops[position].inputs, *structure.ops[position].outputs))
+    components: dict[int, list[int]] = {}
+    for position in updates:
         op = structure.ops[position]
-        touched = {*op.inputs, *op.outputs}
-        merged = [position]
-        for found in {id(component_of[i]): component_of[i] for i in touched if i in component_of}.values():
-            merged = found + merged
-            components.remove(found)
-        merged.sort()
-        components.append(merged)
-        for member in merged:
-            for index in (*structure.ops[member].inputs, *structure.ops[member].outputs):
-                component_of[index] = merged
-    return components
+        components.setdefault(_root(groups, (*op.inputs, *op.outputs)[0]), []).append(position)
+    return list(components.values())

@@ -153,6 +153,7 @@ class Structure:
         persistent: `(t,)`, true for what outlives the step: weights, buffers, optimizer state, inputs.
         gradients: Weight tensor -> tensor of its gradient.
         parameters: Parameter path -> weight tensor.
+        states: Weight tensor -> its optimizer state.
         unmodelled: Names of ops that are costed as memory-bound because their arithmetic is not known.
     """
 
@@ -163,6 +164,7 @@ class Structure:
     persistent: npt.NDArray[np.bool_]
     gradients: Mapping[int, int] = field(default_factory=dict)
     parameters: Mapping[str, int] = field(default_factory=dict)
+    states: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     unmodelled: tuple[str, ...] = ()
 
     @cached_property

@@ -95,7 +95,8 @@ class _Step:
                 update(self.optimizer, parameters, states)
         for parameter in parameters:
             if parameter.grad is not None:
-                names.gradients[recorder.register(parameter).storage] = recorder.register(parameter.grad).storage
+                gradient = recorder.register(parameter.grad).storage
+                names.gradients[recorder.register(parameter).storage] = gradient
         return recorder, names.with_outputs(recorder, (output, value))
 
     def _forward(self, recorder: Recorder) -> object:
@@ -113,8 +114,9 @@ class _Step:
             names.buffers.setdefault(recorder.register(buffer).storage, path)
         path_of = {id(parameter): path for path, parameter in self.twin.named_parameters()}
         for parameter, state in zip(parameters, states, strict=bool(states)):
-            for position, tensor in enumerate(state.tensors):
-                path = path_of[id(parameter)]
-                names.states[recorder.register(tensor).storage] = f"{path}.state{position}"
+            storages = tuple(recorder.register(tensor).storage for tensor in state.tensors)
+            names.states_of[recorder.register(parameter).storage] = storages
+            for position, storage in enumerate(storages):
+                names.states[storage] = f"{path_of[id(parameter)]}.state{position}"
         return names
 
