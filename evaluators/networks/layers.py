@@ -20,9 +20,17 @@ def layer_infos(model: nn.Module) -> tuple[LayerInfo, ...]:
     """Describe the layers to the knob families.
 
     Raises:
-        NetworkError: the network has no layer to compress.
+        NetworkError: the network has no layer to compress, or two layers with one weight between them.
     """
     layers = compressible_layers(model)
+    owners: dict[int, str] = {}
+    for name, layer in layers.items():
+        owner = owners.setdefault(id(layer.weight), name)
+        if owner != name:
+            raise NetworkError(
+                f"every layer needs a weight of its own to be compressed by its own choice, but {owner!r} and "
+                f"{name!r} share one; give {name!r} its own, or call the module {owner!r} twice"
+            )
     if not layers:
         raise NetworkError(
             f"a network needs a Conv2d or a Linear layer to compress, but {type(model).__name__} has neither"

@@ -134,6 +134,7 @@ print(sum(parameter.double().sum().item() for parameter in model.parameters()).h
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_weights() -> None:
     first, second = (
         subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout

@@ -136,6 +136,14 @@ def test_a_network_without_a_layer_to_compress_is_refused() -> None:
         layer_infos(nn.ReLU())
 
 
+def test_layers_that_share_a_weight_are_refused() -> None:
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    with pytest.raises(NetworkError, match=r"a weight of its own .*'0' and '1' share one; give '1' its own"):
+        layer_infos(nn.Sequential(first, second))
+    layer_infos(nn.Sequential(first, first))  # one module, called twice, is one layer
+
+
 def test_a_name_is_registered_once() -> None:
     names()
     with pytest.raises(NetworkError, match="'small_cnn' is registered twice"):
