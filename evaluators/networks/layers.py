@@ -28,7 +28,7 @@ def layer_infos(model: nn.Module) -> tuple[LayerInfo, ...]:
         owner = owners.setdefault(id(layer.weight), name)
         if owner != name:
             raise NetworkError(
-                f"every layer needs a weight of its own to be compressed by its own choice, but {owner!r} and "
+                f"every layer needs a weight of its own to be compressed as chosen, but {owner!r} and "
                 f"{name!r} share one; give {name!r} its own, or call the module {owner!r} twice"
             )
     if not layers:
