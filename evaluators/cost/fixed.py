@@ -8,7 +8,7 @@ import numpy as np
 
 from evaluators.cost import kernel, layout
 from evaluators.cost.layout import Floats, Integers
-from evaluators.cost.mapper import Found, Mapped, MappingObjective, Switches, unpack
+from evaluators.cost.mapper import Found, Mapped, Switches, unpack
 from evaluators.cost.problem import Packed, Problem, pack
 from evaluators.cost.spatial import SpatialMapping, sizes_of
 from hw_templates.accelerator import LOOPS, Accelerator
@@ -98,23 +98,15 @@ def run(
     switches: Switches,
 ) -> None:
     """Evaluate order `i` on problem `row[i]` of `packed`; the results go into `found`."""
-    kernel.evaluate_all(
+    kernel.evaluate_range(
+        0,
+        len(row),
         dims,
         sizes,
         counts,
         row,
-        packed.chain,
-        packed.chain_length,
-        packed.spatial,
-        packed.units,
-        packed.geometry,
-        packed.bits,
-        packed.scalars,
-        packed.accumulated,
-        packed.level_count,
-        packed.levels,
+        *packed.problem_arrays(),
         switches.to_array(),
-        MappingObjective.ENERGY.value,
         found.reads,
         found.writes,
         found.prefix,

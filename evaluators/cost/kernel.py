@@ -1,377 +1,45 @@
-"""The compiled core: allocate a loop order to the memories, count accesses, search over loop orders.
+"""The compiled search over loop orders, and the batched entries: rows of packed problems in, costs out.
 
-A mapping is an order of temporal loop factors, innermost first. Every operand's memories take prefixes of
-that order: each level, from the innermost outwards, takes the longest prefixes that fit (operands that share
-a level: those that leave the fewest transfers from above). That is the allocation of ZigZag's LOMA
-(L. Mei et al., IEEE TC 70(8), 2021; A. Symons et al., AICAS 2021).
-
-All arguments are plain arrays (`evaluators.cost.problem` packs them); letters of shapes: `d` = 8 loop
-dimensions in the order B K C OY OX FY FX G, `o` = 3 operands in the order I W O, `m` memory levels, `l`
-loop factors. Operand indices are of the loop nest; `slot` says which hardware operand each one plays.
+Hill climbing with two resolutions. A start order (an operand held still, or random) is improved by taking
+one loop factor out and putting it in elsewhere, first with large factors, then with each of them split;
+the best of several starts is kept. Arrays: see `evaluators.cost.layout`.
 """
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from evaluators.cost.allocation import allocate_best, allocate_greedy
+from evaluators.cost.compiled import jit
+from evaluators.cost.counting import count, measure, prepare, tabulate
 from evaluators.cost.latency_kernel import latency
 from evaluators.cost.layout import (
-    CAPACITY,
-    DIMS,
-    DOUBLED,
     EXECUTED,
-    FX,
-    FY,
-    GRANULARITY,
-    HALO_ONCE,
+    GREEDY,
+    MAC_CYCLES,
     MAC_PJ,
     MAX_LEVELS,
-    MAX_LOOPS,
-    OX,
-    OY,
-    PIN_HOLDING,
-    PSUM_BITS,
-    READ_BACK_FIRST,
-    READ_PJ,
-    RESERVED,
-    SLACK,
     WHOLE_PES,
-    WORD,
-    WRITE_PJ,
-    B,
-    C,
     Floats,
-    G,
     I,
     Integers,
-    K,
     O,
+    Row,
+    Scratch,
     W,
     irrelevant,
-    jit,
-    parallel_jit,
-    reduces,
-    sums_due,
+    new_scratch,
 )
-
-
-@jit
-def _span(a: float, b: float, stride: float, dilation: float, full: float) -> float:
-    """Return how many input rows `a` output rows and `b` filter rows touch, clipped to the unpadded input.
-
-    Source: ZigZag `LayerNode.calc_pr_dimension_size` (stride and dilation without their common divisor).
-    """
-    a = np.floor(a + SLACK)
-    b = np.floor(b + SLACK)
-    x = int(stride)
-    y = int(dilation)
-    while y:
-        x, y = y, x % y
-    span = a * b - max(0.0, b - stride / x) * max(0.0, a - dilation / x)
-    return min(span, full)
-
-
-@jit
-def footprint(operand: int, e: Floats, geometry: Floats) -> float:
-    """Return the number of elements of `operand` that loops of extents `e` (d,) touch."""
-    if operand == W:
-        return float(e[K] * e[C] * e[FY] * e[FX] * e[G])
-    if operand == O:
-        return float(e[B] * e[K] * e[OY] * e[OX] * e[G])
-    rows = _span(e[OY], e[FY], geometry[0], geometry[2], geometry[4])
-    columns = _span(e[OX], e[FX], geometry[1], geometry[3], geometry[5])
-    return float(e[B] * e[C] * e[G] * rows * columns)
-
-
-@jit
-def _tile_bits(
-    operand: int, accumulated: int, partial: bool, level: int, bits: Floats, psum_bits: float
-) -> float:
-    """Return the bits of one element at `level`: its stored bits, or a partial sum's while one is due."""
-    if operand == accumulated and partial:
-        return psum_bits
-    return float(bits[operand, level])
-
-
-@jit
-def fill_tiles(
-    order_dim: Integers,
-    order_size: Floats,
-    loops: int,
-    chain_length: Integers,
-    spatial: Floats,
-    geometry: Floats,
-    whole: bool,
-    tiles: Floats,
-) -> None:
-    """Fill `tiles` (o, m, l + 1): the footprint of every prefix at every level of every operand's chain.
-
-    `whole` rounds the average number of active PEs down to a whole one (see `Switches.whole_pes`).
-    """
-    extents = np.empty(DIMS)
-    for operand in range(3):
-        for j in range(chain_length[operand]):
-            for d in range(DIMS):
-                factor = spatial[operand, j, d]
-                extents[d] = np.floor(factor + SLACK) if whole else factor
-            tiles[operand, j, 0] = footprint(operand, extents, geometry)
-            for i in range(loops):
-                extents[order_dim[i]] *= order_size[i]
-                if irrelevant(operand, order_dim[i]):
-                    tiles[operand, j, i + 1] = tiles[operand, j, i]
-                else:
-                    tiles[operand, j, i + 1] = footprint(operand, extents, geometry)
-
-
-@jit
-def allocate(
-    order_dim: Integers,
-    order_size: Floats,
-    loops: int,
-    chain: Integers,
-    chain_length: Integers,
-    spatial: Floats,
-    bits: Floats,
-    psum_bits: float,
-    accumulated: int,
-    level_count: int,
-    levels: Floats,
-    tiles: Floats,
-    prefix: Integers,
-) -> int:
-    """Fill `prefix` (o, m) with how many loops each memory of each operand holds; return -1 if all fits.
-
-    Returns the index of the level that is too small otherwise.
-    """
-    position = np.zeros(3, np.int64)
-    depth = np.zeros(3, np.int64)
-    at_level = np.empty(3, np.int64)
-    size = np.empty((3, MAX_LOOPS + 1))
-    transfers = np.empty((3, MAX_LOOPS + 1))
-    count = np.empty(3, np.int64)
-    for level in range(level_count):
-        room = levels[level, CAPACITY] - levels[level, RESERVED]
-        members = 0
-        for operand in range(3):
-            j = depth[operand]
-            if j < chain_length[operand] and chain[operand, j] == level:
-                if j == chain_length[operand] - 1:  # the outermost memory takes what is left
-                    prefix[operand, j] = loops
-                    position[operand] = loops
-                    depth[operand] += 1
-                else:
-                    at_level[members] = operand
-                    members += 1
-        for a in range(members):
-            operand = at_level[a]
-            j = depth[operand]
-            start = position[operand]
-            last = chain_length[operand] - 1
-            partial = operand == accumulated and sums_due(
-                accumulated, order_dim, start, loops, spatial[operand, last], spatial[operand, j]
-            )
-            element = _tile_bits(operand, accumulated, partial, level, bits, psum_bits)
-            outside = 1.0
-            for i in range(start, loops):
-                outside *= order_size[i]
-            whole = tiles[operand, j, loops]
-            count[a] = 0
-            for i in range(start, loops + 1):
-                held = tiles[operand, j, i] * element
-                if levels[level, DOUBLED] > 0 and tiles[operand, j, i] < whole:
-                    held *= 2
-                if held > room + SLACK:
-                    break
-                if i > start:
-                    outside /= order_size[i - 1]
-                size[a, i - start] = held
-                transfers[a, i - start] = outside * held
-                count[a] += 1
-            if count[a] == 0:
-                return level
-        if members and not _share(members, count, size, transfers, room, at_level, position):
-            return level
-        for a in range(members):
-            operand = at_level[a]
-            prefix[operand, depth[operand]] = position[operand]
-            depth[operand] += 1
-    return -1
-
-
-@jit
-def _share(
-    members: int,
-    count: Integers,
-    size: Floats,
-    transfers: Floats,
-    room: float,
-    at_level: Integers,
-    position: Integers,
-) -> bool:
-    """Advance `position` by the prefixes that fit together with the fewest transfers; False if none fit.
-
-    Transfers never grow with a longer prefix, so the last member always takes the longest that fits.
-    """
-    if members == 1:
-        position[at_level[0]] += count[0] - 1
-        return True
-    best = np.inf
-    best_0, best_1, best_2 = -1, 0, 0
-    if members == 2:
-        i1 = count[1] - 1
-        for i0 in range(count[0]):
-            while i1 >= 0 and size[0, i0] + size[1, i1] > room + SLACK:
-                i1 -= 1
-            if i1 < 0:
-                break
-            moved = transfers[0, i0] + transfers[1, i1]
-            if moved <= best:
-                best, best_0, best_1 = moved, i0, i1
-    else:
-        for i0 in range(count[0]):
-            i2 = count[2] - 1
-            for i1 in range(count[1]):
-                while i2 >= 0 and size[0, i0] + size[1, i1] + size[2, i2] > room + SLACK:
-                    i2 -= 1
-                if i2 < 0:
-                    break
-                moved = transfers[0, i0] + transfers[1, i1] + transfers[2, i2]
-                if moved <= best:
-                    best, best_0, best_1, best_2 = moved, i0, i1, i2
-    if best_0 < 0:
-        return False
-    position[at_level[0]] += best_0
-    position[at_level[1]] += best_1
-    if members == 3:
-        position[at_level[2]] += best_2
-    return True
-
-
-@jit
-def _words(elements: float, bits: float, level: Floats) -> float:
-    """Return the words that one transfer of `elements` costs: whole chunks, counted as parts of a word."""
-    chunks = np.ceil(elements * bits / level[GRANULARITY] - SLACK)
-    return float(chunks * level[GRANULARITY] / level[WORD])
-
-
-@jit
-def count(
-    order_dim: Integers,
-    order_size: Floats,
-    loops: int,
-    chain: Integers,
-    chain_length: Integers,
-    spatial: Floats,
-    units: Floats,
-    bits: Floats,
-    psum_bits: float,
-    accumulated: int,
-    mac_scale: float,
-    levels: Floats,
-    switches: Floats,
-    tiles: Floats,
-    prefix: Integers,
-    reads: Floats,
-    writes: Floats,
-) -> float:
-    """Fill `reads` and `writes` (o, m) with word accesses of the whole layer; return their energy in pJ.
-
-    `mac_scale` is the share of MACs that are not skipped: the innermost memories serve only those.
-    """
-    reads[:] = 0.0
-    writes[:] = 0.0
-    total = 1.0
-    for i in range(loops):
-        total *= order_size[i]
-    energy_pj = 0.0
-    for operand in range(3):
-        length = chain_length[operand]
-        last = length - 1
-        held = 0  # loops below the boundary
-        cycles = 1.0
-        if operand != accumulated and switches[PIN_HOLDING] > 0:
-            while held < loops and irrelevant(operand, order_dim[held]):
-                cycles *= order_size[held]
-                held += 1
-        for b in range(length):
-            upper = chain[operand, b]
-            if b == 0:
-                low_tile = 1.0
-                high_tile = tiles[operand, 0, 0]
-            else:
-                target = prefix[operand, b - 1]
-                while target < loops and irrelevant(operand, order_dim[target]):
-                    target += 1  # an irrelevant loop just above a memory keeps what the memory holds
-                while held < target:
-                    cycles *= order_size[held]
-                    held += 1
-                low_tile = tiles[operand, b - 1, held]
-                high_tile = tiles[operand, b, held]
-                if switches[HALO_ONCE] == 0:
-                    high_tile = low_tile * np.round(tiles[operand, b, 0] / tiles[operand, b - 1, 0])
-            times = total / cycles
-            if b == 0:
-                times *= mac_scale
-            high_bits = bits[operand, upper]
-            low_bits = bits[operand, chain[operand, b - 1]] if b > 0 else 0.0
-            copies = 1.0
-            partial = operand == accumulated and sums_due(
-                accumulated, order_dim, held, loops, spatial[operand, last], spatial[operand, b]
-            )
-            if partial:
-                high_bits = psum_bits
-                low_bits = psum_bits
-                for d in range(DIMS):
-                    if reduces(accumulated, d):
-                        copies *= spatial[operand, last, d] / spatial[operand, b, d]
-            high = _words(high_tile, high_bits, levels[upper]) * times * units[operand, b]
-            low = 0.0
-            if b > 0:
-                low = (
-                    _words(low_tile, low_bits, levels[chain[operand, b - 1]]) * times * units[operand, b - 1]
-                )
-            if operand != accumulated:
-                reads[operand, upper] += high
-                if b > 0:
-                    writes[operand, chain[operand, b - 1]] += low
-                continue
-            back = 0.0
-            if partial:
-                back = 1.0
-                if switches[READ_BACK_FIRST] == 0:
-                    visits = high_tile * times * units[operand, b]
-                    back = max(0.0, 1.0 - tiles[operand, last, loops] * copies / max(visits, 1.0))
-            writes[operand, upper] += high
-            reads[operand, upper] += high * back
-            if b > 0:
-                reads[operand, chain[operand, b - 1]] += low
-                writes[operand, chain[operand, b - 1]] += low * back
-        for b in range(length):
-            m = chain[operand, b]
-            energy_pj += reads[operand, m] * levels[m, READ_PJ] + writes[operand, m] * levels[m, WRITE_PJ]
-    return energy_pj
-
 
 ENERGY, LATENCY, EDP = range(3)
 
-
-@jit
-def _score(objective: int, energy_pj: float, cycles: float) -> float:
-    """Return what the search minimises; the other quantity only breaks ties."""
-    if objective == ENERGY:
-        return energy_pj + 1e-9 * cycles
-    if objective == LATENCY:
-        return cycles + 1e-9 * energy_pj
-    return energy_pj * cycles
+_GAIN = 1e-9  # relative: less is rounding
 
 
 @jit
-def evaluate(
-    order_dim: Integers,
-    order_size: Floats,
-    loops: int,
+def row_of(
+    p: int,
     chain: Integers,
     chain_length: Integers,
     spatial: Floats,
@@ -379,70 +47,80 @@ def evaluate(
     geometry: Floats,
     bits: Floats,
     scalars: Floats,
-    accumulated: int,
-    level_count: int,
+    accumulated: Integers,
+    level_count: Integers,
     levels: Floats,
+) -> Row:
+    """Return problem `p` of packed arrays."""
+    return Row(
+        chain[p],
+        chain_length[p],
+        spatial[p],
+        units[p],
+        geometry[p],
+        bits[p],
+        scalars[p],
+        accumulated[p],
+        level_count[p],
+        levels[p],
+    )
+
+
+@jit
+def energy_of(
+    dims: Integers, sizes: Floats, loops: int, row: Row, switches: Floats, scratch: Scratch, unused: Floats
+) -> tuple[float, int]:
+    """Allocate an order; return its energy in pJ without the MACs', and the level that is too small or -1."""
+    measure(dims, sizes, loops, row, False, scratch)
+    if switches[GREEDY] == 0:
+        return allocate_best(row, switches, scratch)
+    tabulate(row, switches, scratch)
+    fault = allocate_greedy(row, scratch)
+    if fault >= 0:
+        return np.inf, fault
+    return count(row, switches, scratch, unused, unused), -1
+
+
+@jit
+def cycles_of(
+    dims: Integers, sizes: Floats, loops: int, row: Row, switches: Floats, scratch: Scratch, parts: Floats
+) -> float:
+    """Return the cycles of an order that was allocated."""
+    if switches[WHOLE_PES] > 0:
+        measure(dims, sizes, loops, row, True, scratch)
+    return latency(dims, sizes, row, switches, scratch, parts)
+
+
+@jit
+def score_of(
+    dims: Integers,
+    sizes: Floats,
+    loops: int,
+    row: Row,
     switches: Floats,
     objective: int,
-    tiles: Floats,
-    prefix: Integers,
-    reads: Floats,
-    writes: Floats,
+    bound: float,
+    scratch: Scratch,
+    unused: Floats,
     parts: Floats,
-) -> tuple[float, float, float, int]:
-    """Return (score, memory energy in pJ, latency in cycles, level that is too small or -1) of one order.
-
-    `scalars` holds psum bits, the share of MACs not skipped, cycles of one MAC, and the MACs' energy in pJ.
-    """
-    fill_tiles(order_dim, order_size, loops, chain_length, spatial, geometry, False, tiles)
-    fault = allocate(
-        order_dim,
-        order_size,
-        loops,
-        chain,
-        chain_length,
-        spatial,
-        bits,
-        scalars[PSUM_BITS],
-        accumulated,
-        level_count,
-        levels,
-        tiles,
-        prefix,
-    )
+) -> tuple[float, int]:
+    """Return what the search minimises, or something above `bound`, and the level that is too small or -1."""
+    energy_pj, fault = energy_of(dims, sizes, loops, row, switches, scratch, unused)
     if fault >= 0:
-        return np.inf, np.inf, np.inf, fault
-    energy_pj = count(
-        order_dim,
-        order_size,
-        loops,
-        chain,
-        chain_length,
-        spatial,
-        units,
-        bits,
-        scalars[PSUM_BITS],
-        accumulated,
-        scalars[EXECUTED],
-        levels,
-        switches,
-        tiles,
-        prefix,
-        reads,
-        writes,
-    )
-    if switches[WHOLE_PES] > 0:
-        fill_tiles(order_dim, order_size, loops, chain_length, spatial, geometry, True, tiles)
-    cycles = latency(
-        order_dim, order_size, loops, chain, chain_length, spatial, bits, scalars, accumulated,
-        level_count, levels, switches, tiles, prefix, parts,
-    )  # fmt: skip
-    return _score(objective, energy_pj + scalars[MAC_PJ], cycles), energy_pj, cycles, -1
+        return np.inf, fault
+    energy_pj += row.scalars[MAC_PJ]
+    if objective == ENERGY:
+        return energy_pj, -1
+    compute = scratch.outside[0] * row.scalars[MAC_CYCLES] * row.scalars[EXECUTED]
+    if objective == EDP and energy_pj * compute >= bound:
+        return energy_pj * compute, -1  # the latency is no less than computing takes
+    cycles = cycles_of(dims, sizes, loops, row, switches, scratch, parts)
+    return (cycles if objective == LATENCY else energy_pj * cycles), -1
 
 
 @jit
 def _random(state: npt.NDArray[np.uint64]) -> float:
-    """Return the next uniform number in [0, 1) of an xorshift generator (Marsaglia, 2003)."""
+    """Return the next uniform number in [0, 1) of an xorshift generator (Marsaglia, J. Stat. Softw. 2003)."""
     x = state[0]
     x ^= (x << np.uint64(13)) & np.uint64(0xFFFFFFFFFFFFFFFF)
     x ^= x >> np.uint64(7)
@@ -452,91 +130,7 @@ def _random(state: npt.NDArray[np.uint64]) -> float:
 
 
 @jit
-def search(
-    order_dim: Integers,
-    order_size: Floats,
-    loops: int,
-    chain: Integers,
-    chain_length: Integers,
-    spatial: Floats,
-    units: Floats,
-    geometry: Floats,
-    bits: Floats,
-    scalars: Floats,
-    accumulated: int,
-    level_count: int,
-    levels: Floats,
-    switches: Floats,
-    objective: int,
-    budget: int,
-    seed: int,
-) -> tuple[float, int]:
-    """Improve the order in place; return (score, level that is too small or -1).
-
-    Hill climbing: take one factor out and put it in elsewhere, first improvement, from several starts, until
-    `budget` orders were evaluated.
-    """
-    tiles = np.empty((3, MAX_LEVELS, MAX_LOOPS + 1))
-    prefix = np.zeros((3, MAX_LEVELS), np.int64)
-    reads = np.zeros((3, MAX_LEVELS))
-    writes = np.zeros((3, MAX_LEVELS))
-    parts = np.zeros(4)
-    state = np.empty(1, np.uint64)
-    state[0] = np.uint64(seed * 2654435761 + 88172645463325252)
-    best_dim = order_dim.copy()
-    best_size = order_size.copy()
-    dims = order_dim.copy()
-    sizes = order_size.copy()
-    best = np.inf
-    fault = -1
-    spent = 0
-    start = 0
-    while spent < budget:
-        _start_order(start, order_dim, order_size, loops, dims, sizes, state)
-        score, _, _, at = evaluate(
-            dims, sizes, loops, chain, chain_length, spatial, units, geometry, bits, scalars, accumulated,
-            level_count, levels, switches, objective, tiles, prefix, reads, writes, parts,
-        )  # fmt: skip
-        spent += 1
-        if at >= 0:
-            fault = at
-        improved = True
-        while improved and spent < budget:
-            improved = False
-            for i in range(loops):
-                for j in range(loops):
-                    if i == j or (j == i - 1) or _same_between(dims, sizes, i, j):
-                        continue
-                    _move(dims, sizes, i, j)
-                    moved, _, _, at = evaluate(
-                        dims, sizes, loops, chain, chain_length, spatial, units, geometry, bits, scalars,
-                        accumulated, level_count, levels, switches, objective, tiles, prefix, reads, writes,
-                        parts,
-                    )  # fmt: skip
-                    spent += 1
-                    if moved < score * (1 - 1e-12):
-                        score = moved
-                        improved = True
-                    else:
-                        _move(dims, sizes, j, i)
-                    if spent >= budget:
-                        break
-                if spent >= budget:
-                    break
-        if score < best:
-            best = score
-            best_dim[:loops] = dims[:loops]
-            best_size[:loops] = sizes[:loops]
-        start += 1
-        if loops < 2:
-            break
-    order_dim[:loops] = best_dim[:loops]
-    order_size[:loops] = best_size[:loops]
-    return best, fault if best == np.inf else -1
-
-
-@jit
-def _same_between(dims: Integers, sizes: Floats, i: int, j: int) -> bool:
+def _moves_nothing(dims: Integers, sizes: Floats, i: int, j: int) -> bool:
     """Return whether moving factor i to place j only passes equal factors, and so changes nothing."""
     low, high = min(i, j), max(i, j)
     same = True
@@ -558,6 +152,47 @@ def _move(dims: Integers, sizes: Floats, i: int, j: int) -> None:
 
 
 @jit
+def _climb(
+    dims: Integers,
+    sizes: Floats,
+    loops: int,
+    row: Row,
+    switches: Floats,
+    objective: int,
+    budget: int,
+    scratch: Scratch,
+    unused: Floats,
+    parts: Floats,
+) -> tuple[float, int, int]:
+    """Improve an order in place; return (score, orders evaluated, level that is too small or -1)."""
+    score, fault = score_of(
+        dims, sizes, loops, row, switches, objective, np.inf, scratch, unused, parts
+    )  # fmt: skip
+    spent = 1
+    since = 0  # moves tried since the last gain
+    i, j = 0, 0
+    while since < loops * loops and spent < budget:
+        j += 1
+        if j >= loops:
+            j = 0
+            i = (i + 1) % loops
+        since += 1
+        if i == j or j == i - 1 or _moves_nothing(dims, sizes, i, j):
+            continue
+        _move(dims, sizes, i, j)
+        moved, _ = score_of(
+            dims, sizes, loops, row, switches, objective, score, scratch, unused, parts
+        )  # fmt: skip
+        spent += 1
+        if moved < score * (1 - _GAIN) or (score == np.inf and moved < np.inf):
+            score = moved
+            since = 0
+        else:
+            _move(dims, sizes, j, i)
+    return score, spent, fault if score == np.inf else -1
+
+
+@jit
 def _start_order(
     start: int,
     order_dim: Integers,
@@ -567,28 +202,168 @@ def _start_order(
     sizes: Floats,
     state: npt.NDArray[np.uint64],
 ) -> None:
-    """Fill `dims` and `sizes` with the start order number `start`.
+    """Fill `dims` and `sizes` with start order number `start`.
 
     The first three keep one operand still: its irrelevant loops innermost. The others are random.
     """
-    dims[:loops] = order_dim[:loops]
-    sizes[:loops] = order_size[:loops]
     if start < 3:
+        still = (W, O, I)[start]
         place = 0
         for wanted in range(2):
             for i in range(loops):
-                if (wanted == 0) == irrelevant((W, O, I)[start], order_dim[i]):
+                if irrelevant(still, order_dim[i]) == (wanted == 0):
                     dims[place], sizes[place] = order_dim[i], order_size[i]
                     place += 1
         return
+    for i in range(loops):
+        dims[i], sizes[i] = order_dim[i], order_size[i]
     for i in range(loops - 1, 0, -1):
         j = int(_random(state) * (i + 1))
         dims[i], dims[j] = dims[j], dims[i]
         sizes[i], sizes[j] = sizes[j], sizes[i]
 
 
-@parallel_jit
-def search_all(
+@jit
+def merge_factors(order_dim: Integers, order_size: Floats, loops: int, limit: int) -> int:
+    """Merge factors of the same loop in place until `limit` are left; return how many are.
+
+    As LOMA does it: the two smallest factors of the loop that has the most.
+    """
+    while loops > limit:
+        counts = np.zeros(8, np.int64)
+        for i in range(loops):
+            counts[order_dim[i]] += 1
+        dim = np.argmax(counts)
+        if counts[dim] < 2:
+            break
+        first, second = -1, -1
+        for i in range(loops):
+            if order_dim[i] != dim:
+                continue
+            if first < 0 or order_size[i] < order_size[first]:
+                first, second = i, first
+            elif second < 0 or order_size[i] < order_size[second]:
+                second = i
+        order_size[first] *= order_size[second]
+        for i in range(second, loops - 1):
+            order_dim[i], order_size[i] = order_dim[i + 1], order_size[i + 1]
+        loops -= 1
+    return loops
+
+
+@jit
+def split_factors(dims: Integers, sizes: Floats, loops: int, limit: int) -> int:
+    """Split factors in place where they stand into their primes, at most to `limit`; return how many."""
+    i = 0
+    while i < loops and loops < limit:
+        size = int(sizes[i])
+        divisor = 2
+        while divisor * divisor <= size and size % divisor:
+            divisor += 1
+        if divisor * divisor > size:
+            i += 1
+            continue
+        for k in range(loops, i, -1):
+            dims[k], sizes[k] = dims[k - 1], sizes[k - 1]
+        sizes[i] = divisor
+        sizes[i + 1] = size // divisor
+        loops += 1
+        i += 1
+    return loops
+
+
+@jit
+def search(
+    order_dim: Integers,
+    order_size: Floats,
+    loops: int,
+    row: Row,
+    switches: Floats,
+    objective: int,
+    budget: int,
+    coarse: int,
+    seed: int,
+) -> tuple[int, int]:
+    """Replace the order by the best found; return its number of factors, and the level too small or -1."""
+    scratch = new_scratch()
+    prepare(row, scratch)
+    unused = np.zeros((3, MAX_LEVELS))
+    parts = np.zeros(4)
+    state = np.empty(1, np.uint64)
+    state[0] = np.uint64(seed + 88172645463325252)
+    large_dim, large_size = order_dim.copy(), order_size.copy()
+    large = merge_factors(large_dim, large_size, loops, coarse)
+    dims, sizes = order_dim.copy(), order_size.copy()
+    best = np.inf
+    best_loops = loops
+    fault = -1
+    spent = 0
+    start = 0
+    most = loops
+    while spent < budget:
+        _start_order(start, large_dim, large_size, large, dims, sizes, state)
+        score, used, at = _climb(
+            dims, sizes, large, row, switches, objective, budget - spent, scratch, unused, parts
+        )  # fmt: skip
+        spent += used
+        n = large
+        # only a start that comes close to the best is worth refining
+        if large < most and spent < budget and score < best * 1.1:
+            n = split_factors(dims, sizes, large, most)
+            score, used, at = _climb(
+                dims, sizes, n, row, switches, objective, budget - spent, scratch, unused, parts
+            )  # fmt: skip
+            spent += used
+        if score < best:
+            best = score
+            best_loops = n
+            order_dim[:n] = dims[:n]
+            order_size[:n] = sizes[:n]
+        elif best == np.inf:
+            fault = at
+        start += 1
+        if loops < 2:
+            break
+    return best_loops, fault if best == np.inf else -1
+
+
+@jit
+def _finish(
+    dims: Integers,
+    sizes: Floats,
+    loops: int,
+    row: Row,
+    switches: Floats,
+    scratch: Scratch,
+    reads: Floats,
+    writes: Floats,
+    prefix: Integers,
+    outcome: Floats,
+) -> None:
+    """Write everything about one order: accesses, prefixes, energy, cycles and their parts, fault."""
+    _, fault = energy_of(dims, sizes, loops, row, switches, scratch, reads)
+    outcome[3] = fault
+    if fault >= 0:
+        outcome[0] = outcome[1] = outcome[2] = np.inf
+        return
+    outcome[1] = count(row, switches, scratch, reads, writes)
+    for operand in range(3):
+        for b in range(row.chain_length[operand]):
+            prefix[operand, b] = scratch.prefix[operand, b]
+    outcome[2] = cycles_of(dims, sizes, loops, row, switches, scratch, outcome[4:])
+
+
+@jit
+def _objective(objective: int, energy_pj: float, cycles: float) -> float:
+    if objective == ENERGY:
+        return energy_pj
+    return cycles if objective == LATENCY else energy_pj * cycles
+
+
+@jit
+def search_range(
+    low: int,
+    high: int,
     order_dim: Integers,
     order_size: Floats,
     loops: Integers,
@@ -605,36 +380,43 @@ def search_all(
     switches: Floats,
     objective: int,
     budget: int,
+    coarse: int,
     reads: Floats,
     writes: Floats,
     prefix: Integers,
     outcome: Floats,
 ) -> None:
-    """Search every problem; leading axis of every array: problems. `outcome` gets the four of `evaluate`."""
-    for p in numba.prange(loops.shape[0]):
-        search(
-            order_dim[p], order_size[p], loops[p], chain[p], chain_length[p], spatial[p], units[p],
-            geometry[p], bits[p], scalars[p], accumulated[p], level_count[p], levels[p], switches, objective,
-            budget, 1,
+    """Search problems `low` to `high` (leading axis of every array); orders are replaced by the best found.
+
+    `outcome` (p, 8) gets score, energy without MACs in pJ, cycles, level that is too small or -1, and the
+    parts of the cycles.
+    """
+    scratch = new_scratch()
+    for p in range(low, high):
+        row = row_of(
+            p, chain, chain_length, spatial, units, geometry, bits, scalars, accumulated, level_count, levels
         )  # fmt: skip
-        tiles = np.empty((3, MAX_LEVELS, MAX_LOOPS + 1))
-        score, energy_pj, cycles, fault = evaluate(
-            order_dim[p], order_size[p], loops[p], chain[p], chain_length[p], spatial[p], units[p],
-            geometry[p], bits[p], scalars[p], accumulated[p], level_count[p], levels[p], switches, objective,
-            tiles, prefix[p], reads[p], writes[p], outcome[p, 4:],
+        loops[p], _ = search(
+            order_dim[p], order_size[p], loops[p], row, switches, objective, budget, coarse, 1
         )  # fmt: skip
-        outcome[p, 0] = score
-        outcome[p, 1] = energy_pj
-        outcome[p, 2] = cycles
-        outcome[p, 3] = fault
+        prepare(row, scratch)
+        _finish(
+            order_dim[p], order_size[p], loops[p], row, switches, scratch, reads[p], writes[p], prefix[p],
+            outcome[p],
+        )  # fmt: skip
+        if outcome[p, 3] < 0:
+            energy_pj = outcome[p, 1] + row.scalars[MAC_PJ]
+            outcome[p, 0] = _objective(objective, energy_pj, outcome[p, 2])
 
 
-@parallel_jit
-def evaluate_all(
+@jit
+def evaluate_range(
+    low: int,
+    high: int,
     order_dim: Integers,
     order_size: Floats,
     loops: Integers,
-    row: Integers,
+    problem: Integers,
     chain: Integers,
     chain_length: Integers,
     spatial: Floats,
@@ -646,22 +428,21 @@ def evaluate_all(
     level_count: Integers,
     levels: Floats,
     switches: Floats,
-    objective: int,
     reads: Floats,
     writes: Floats,
     prefix: Integers,
     outcome: Floats,
 ) -> None:
-    """Evaluate given orders: order number `i` is of problem `row[i]`. Outputs have one row an order."""
-    for i in numba.prange(row.shape[0]):
-        p = row[i]
-        tiles = np.empty((3, MAX_LEVELS, MAX_LOOPS + 1))
-        score, energy_pj, cycles, fault = evaluate(
-            order_dim[i], order_size[i], loops[i], chain[p], chain_length[p], spatial[p], units[p],
-            geometry[p], bits[p], scalars[p], accumulated[p], level_count[p], levels[p], switches, objective,
-            tiles, prefix[i], reads[i], writes[i], outcome[i, 4:],
+    """Evaluate orders `low` to `high`; order `i` is of problem `problem[i]`; one row of results an order."""
+    scratch = new_scratch()
+    for i in range(low, high):
+        p = problem[i]
+        row = row_of(
+            p, chain, chain_length, spatial, units, geometry, bits, scalars, accumulated, level_count, levels
         )  # fmt: skip
-        outcome[i, 0] = score
-        outcome[i, 1] = energy_pj
-        outcome[i, 2] = cycles
-        outcome[i, 3] = fault
+        if i == low or p != problem[i - 1]:
+            prepare(row, scratch)
+        _finish(
+            order_dim[i], order_size[i], loops[i], row, switches, scratch, reads[i], writes[i], prefix[i],
+            outcome[i],
+        )  # fmt: skip

@@ -4,13 +4,15 @@ After L. Mei et al., "A uniform latency model for DNN accelerators with diverse 
 DATE 2022, in the form in which ZigZag 3.9.1 has it: every transfer between two memories recurs with a
 period, may use a part of it (all of it where the receiving side can double-buffer in the room that is left,
 else what follows the last use of the old data) and needs as many cycles as its words take; a port that
-cannot fit its transfers stalls the array. Arrays are those of `evaluators.cost.kernel`.
+cannot fit its transfers stalls the array. Arrays: see `evaluators.cost.layout`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from evaluators.cost.compiled import jit
+from evaluators.cost.counting import lowest_prefix
 from evaluators.cost.layout import (
     CAPACITY,
     EXECUTED,
@@ -18,7 +20,6 @@ from evaluators.cost.layout import (
     MAC_CYCLES,
     MAX_LEVELS,
     ONE_PORT,
-    PIN_HOLDING,
     PSUM_BITS,
     READ_CYCLES,
     RESERVED,
@@ -28,11 +29,11 @@ from evaluators.cost.layout import (
     I,
     Integers,
     O,
+    Row,
+    Scratch,
     W,
     irrelevant,
-    jit,
     relevant,
-    sums_due,
 )
 
 # Directions of a transfer, seen from the memory: towards the array or away from it.
@@ -81,45 +82,32 @@ def window_union(periods: Floats, allowed: Floats, members: int) -> float:
 def latency(
     order_dim: Integers,
     order_size: Floats,
-    loops: int,
-    chain: Integers,
-    chain_length: Integers,
-    spatial: Floats,
-    bits: Floats,
-    scalars: Floats,
-    accumulated: int,
-    level_count: int,
-    levels: Floats,
+    row: Row,
     switches: Floats,
-    tiles: Floats,
-    prefix: Integers,
+    scratch: Scratch,
     parts: Floats,
 ) -> float:
     """Return the cycles of the layer; `parts` (4,) gets compute, stalls, loading and unloading."""
-    per_step = scalars[MAC_CYCLES] * scalars[EXECUTED]
-    total = 1.0
-    for i in range(loops):
-        total *= order_size[i]
+    per_step = row.scalars[MAC_CYCLES] * row.scalars[EXECUTED]
     activity = np.zeros((3, MAX_LEVELS, _DIRECTIONS, 5))
     held_bits = np.zeros((3, MAX_LEVELS))
     needed_bits = np.zeros((3, MAX_LEVELS))  # what must stay while the next tile comes in
     top_irrelevant = np.ones((3, MAX_LEVELS + 1))
-    _contents(
-        order_dim, order_size, loops, chain, chain_length, spatial, bits, scalars[PSUM_BITS], accumulated,
-        total, switches, tiles, prefix, activity, held_bits, needed_bits, top_irrelevant,
-    )  # fmt: skip
-    _windows(chain, chain_length, levels, per_step, activity, needed_bits, top_irrelevant)
+    for operand in range(3):
+        _contents(
+            operand, order_dim, order_size, row, switches, scratch,
+            activity, held_bits[operand], needed_bits[operand], top_irrelevant[operand],
+        )  # fmt: skip
+    _windows(row, per_step, activity, needed_bits, top_irrelevant)
     stall = 0.0
-    for m in range(level_count):
-        if levels[m, ONE_PORT] > 0:
+    for m in range(row.level_count):
+        if row.levels[m, ONE_PORT] > 0:
             stall = max(stall, _port_stall(activity[:, m], True, True))
         else:
             stall = max(stall, _port_stall(activity[:, m], True, False))
             stall = max(stall, _port_stall(activity[:, m], False, True))
-    compute = total * per_step
-    on, off = _loading(
-        chain, chain_length, accumulated, level_count, levels, activity, held_bits, compute + stall, per_step
-    )
+    compute = scratch.outside[0] * per_step
+    on, off = _loading(row, activity, held_bits, compute + stall, per_step)
     parts[0] = compute
     parts[1] = stall
     parts[2] = on
@@ -129,91 +117,72 @@ def latency(
 
 @jit
 def _contents(
+    operand: int,
     order_dim: Integers,
     order_size: Floats,
-    loops: int,
-    chain: Integers,
-    chain_length: Integers,
-    spatial: Floats,
-    bits: Floats,
-    psum_bits: float,
-    accumulated: int,
-    total: float,
+    row: Row,
     switches: Floats,
-    tiles: Floats,
-    prefix: Integers,
+    scratch: Scratch,
     activity: Floats,
     held_bits: Floats,
     needed_bits: Floats,
     top_irrelevant: Floats,
 ) -> None:
-    """Fill in period, repetitions and data of every transfer, in bits for now (column `_REAL`)."""
-    for operand in range(3):
-        length = chain_length[operand]
-        held = 0
-        cycles = 1.0
-        if operand != accumulated and switches[PIN_HOLDING] > 0:
-            while held < loops and irrelevant(operand, order_dim[held]):
-                cycles *= order_size[held]
-                held += 1
-        below = 0  # loops that belong to the memories below
-        low_tile = 1.0
-        for b in range(length):
-            m = chain[operand, b]
-            partial = operand == accumulated and sums_due(
-                accumulated, order_dim, held, loops, spatial[operand, length - 1], spatial[operand, b]
-            )
-            element = psum_bits if partial else bits[operand, m]
-            high_tile = tiles[operand, b, held] if b > 0 else tiles[operand, 0, 0]
-            if b > 0 and switches[HALO_ONCE] == 0:
-                high_tile = low_tile * np.round(tiles[operand, b, 0] / tiles[operand, b - 1, 0])
-            times = np.floor(total / cycles)
-            first = _WRITE_LOW if operand == accumulated else _READ_LOW
-            activity[operand, m, first, 0] = high_tile * element
-            activity[operand, m, first, _PERIOD] = cycles
-            activity[operand, m, first, _TIMES] = times
+    """Fill in period, repetitions and data of an operand's transfers, in bits for now (column `_REAL`)."""
+    accumulates = operand == row.accumulated
+    loops = scratch.size[0]
+    total = scratch.outside[0]
+    psum_bits = row.scalars[PSUM_BITS]
+    length = row.chain_length[operand]
+    held = lowest_prefix(operand, row, switches, scratch)
+    below = 0  # loops that belong to the memories below
+    low_tile = 1.0
+    for b in range(length):
+        m = row.chain[operand, b]
+        tiles = scratch.tiles[operand, scratch.context[operand, b]]
+        partial = accumulates and (scratch.due[held] > 0 or scratch.due_axes[b] > 0)
+        element = psum_bits if partial else row.bits[operand, m]
+        high_tile = tiles[held] if b > 0 else tiles[0]
+        if b > 0 and switches[HALO_ONCE] == 0:
+            lower_tiles = scratch.tiles[operand, scratch.context[operand, b - 1]]
+            high_tile = low_tile * np.round(tiles[0] / lower_tiles[0])
+        cycles = total / scratch.outside[held]
+        times = np.floor(scratch.outside[held])
+        first = activity[operand, m, _WRITE_LOW if accumulates else _READ_LOW]
+        first[0] = high_tile * element
+        first[_PERIOD] = cycles
+        first[_TIMES] = times
+        if partial:
+            activity[operand, m, _READ_LOW] = first
+        if b > 0:
+            lower = row.chain[operand, b - 1]
+            away = activity[operand, lower, _READ_HIGH if accumulates else _WRITE_HIGH]
+            away[0] = low_tile * (psum_bits if partial else row.bits[operand, lower])
+            away[_PERIOD] = cycles
+            away[_TIMES] = times
             if partial:
-                activity[operand, m, _READ_LOW] = activity[operand, m, _WRITE_LOW]
-            if b > 0:
-                lower = chain[operand, b - 1]
-                low_element = psum_bits if partial else bits[operand, lower]
-                away = _READ_HIGH if operand == accumulated else _WRITE_HIGH
-                activity[operand, lower, away, 0] = low_tile * low_element
-                activity[operand, lower, away, _PERIOD] = cycles
-                activity[operand, lower, away, _TIMES] = times
-                if partial:
-                    activity[operand, lower, _WRITE_HIGH] = activity[operand, lower, _READ_HIGH]
-            # the loops of this memory, with what is irrelevant just above it
-            target = loops if b == length - 1 else prefix[operand, b]
-            while target < loops and irrelevant(operand, order_dim[target]):
-                target += 1
-            while held < target:
-                cycles *= order_size[held]
-                held += 1
-            top_relevant = 1.0
-            i = held - 1
-            while i >= below and relevant(operand, order_dim[i]):
-                top_relevant *= order_size[i]
-                i -= 1
-            i = held - 1
-            while i >= below and irrelevant(operand, order_dim[i]):
-                top_irrelevant[operand, b + 1] *= order_size[i]
-                i -= 1
-            low_tile = tiles[operand, b, held]
-            due = operand == accumulated and sums_due(
-                accumulated, order_dim, held, loops, spatial[operand, length - 1], spatial[operand, b]
-            )
-            resting = psum_bits if due else bits[operand, m]
-            held_bits[operand, b] = low_tile * resting
-            needed_bits[operand, b] = np.floor(low_tile * resting / top_relevant)
-            below = held
+                activity[operand, lower, _WRITE_HIGH] = away
+        held = loops if b == length - 1 else max(held, scratch.merged[operand, scratch.prefix[operand, b]])
+        top_relevant = 1.0
+        i = held - 1
+        while i >= below and relevant(operand, order_dim[i]):
+            top_relevant *= order_size[i]
+            i -= 1
+        i = held - 1
+        while i >= below and irrelevant(operand, order_dim[i]):
+            top_irrelevant[b + 1] *= order_size[i]
+            i -= 1
+        low_tile = tiles[held]
+        due = accumulates and (scratch.due[held] > 0 or scratch.due_axes[b] > 0)
+        resting = psum_bits if due else row.bits[operand, m]
+        held_bits[b] = low_tile * resting
+        needed_bits[b] = np.floor(low_tile * resting / top_relevant)
+        below = held
 
 
 @jit
 def _windows(
-    chain: Integers,
-    chain_length: Integers,
-    levels: Floats,
+    row: Row,
     per_step: float,
     activity: Floats,
     needed_bits: Floats,
@@ -222,14 +191,14 @@ def _windows(
     """Turn data into cycles, and give every transfer the part of its period that it may use."""
     used = np.zeros(MAX_LEVELS)
     for operand in range(3):
-        for b in range(chain_length[operand]):
-            m = chain[operand, b]
-            used[m] += needed_bits[operand, b] / (levels[m, CAPACITY] - levels[m, RESERVED])
+        for b in range(row.chain_length[operand]):
+            m = row.chain[operand, b]
+            used[m] += needed_bits[operand, b] / (row.levels[m, CAPACITY] - row.levels[m, RESERVED])
     for operand in (O, W, I):
         doubled = False  # the array itself never buffers twice
-        for b in range(chain_length[operand]):
-            m = chain[operand, b]
-            share = needed_bits[operand, b] / (levels[m, CAPACITY] - levels[m, RESERVED])
+        for b in range(row.chain_length[operand]):
+            m = row.chain[operand, b]
+            share = needed_bits[operand, b] / (row.levels[m, CAPACITY] - row.levels[m, RESERVED])
             doubled_here = used[m] <= 0.5
             if not doubled_here and share <= 1.0 - used[m]:
                 doubled_here = True
@@ -240,14 +209,14 @@ def _windows(
                     continue
                 high = direction in (_READ_HIGH, _WRITE_HIGH)
                 reading = direction in (_READ_LOW, _READ_HIGH)
-                pace = levels[m, READ_CYCLES] if reading else levels[m, WRITE_CYCLES]
+                pace = row.levels[m, READ_CYCLES] if reading else row.levels[m, WRITE_CYCLES]
                 data_bits = entry[0]
                 whole_period = doubled_here if high else doubled
                 window = entry[_PERIOD]
                 if not whole_period:
                     window = np.floor(window / top_irrelevant[operand, b + 1 if high else b])
                 entry[_DEMAND] = np.floor(data_bits / entry[_PERIOD])
-                entry[_REAL] = np.ceil(data_bits / levels[m, WORD] - 1e-9) * pace
+                entry[_REAL] = np.ceil(data_bits / row.levels[m, WORD] - 1e-9) * pace
                 entry[_ALLOWED] = np.ceil(window * per_step)
                 entry[_PERIOD] = np.ceil(entry[_PERIOD] * per_step)
             doubled = doubled_here
@@ -301,11 +270,7 @@ def _port_stall(activity: Floats, reads: bool, writes: bool) -> float:
 
 @jit
 def _loading(
-    chain: Integers,
-    chain_length: Integers,
-    accumulated: int,
-    level_count: int,
-    levels: Floats,
+    row: Row,
     activity: Floats,
     held_bits: Floats,
     computing: float,
@@ -316,9 +281,9 @@ def _loading(
     A transfer that happens once may overlap with computing as far as its port has bandwidth to spare.
     """
     cycles = np.zeros((3, MAX_LEVELS, _DIRECTIONS))
-    for m in range(level_count):
-        args = (accumulated, levels, activity, held_bits, computing, per_step, cycles)
-        if levels[m, ONE_PORT] > 0:
+    for m in range(row.level_count):
+        args = (row.accumulated, row.levels, activity, held_bits, computing, per_step, cycles)
+        if row.levels[m, ONE_PORT] > 0:
             _port_loading(m, True, True, *args)
         else:
             _port_loading(m, True, False, *args)
@@ -328,11 +293,11 @@ def _loading(
     both = np.zeros(3)
     on_chain = np.zeros((3, MAX_LEVELS))
     for operand in range(3):
-        for b in range(chain_length[operand]):
-            on_chain[operand, chain[operand, b]] = 1
+        for b in range(row.chain_length[operand]):
+            on_chain[operand, row.chain[operand, b]] = 1
     first, second = -1, -1
     for operand in range(3):
-        if operand == accumulated:
+        if operand == row.accumulated:
             continue
         if first < 0:
             first = operand
@@ -340,9 +305,9 @@ def _loading(
             second = operand
     off = 0.0
     for operand in range(3):
-        for b in range(chain_length[operand] - 1):
-            low, high = chain[operand, b], chain[operand, b + 1]
-            if operand == accumulated:
+        for b in range(row.chain_length[operand] - 1):
+            low, high = row.chain[operand, b], row.chain[operand, b + 1]
+            if operand == row.accumulated:
                 off += max(cycles[operand, low, _READ_HIGH], cycles[operand, high, _WRITE_LOW])
                 continue
             longest = max(cycles[operand, low, _WRITE_HIGH], cycles[operand, high, _READ_LOW])

@@ -1,4 +1,4 @@
-"""What the compiled modules share: indices of dimensions, operands and columns, relevance, the decorator.
+"""What the compiled modules share: indices of dimensions, operands and columns, rows, relevance.
 
 Letters of shapes: `d` = 8 loop dimensions in the order B K C OY OX FY FX G, `o` = 3 operands in the order
 I W O, `m` memory levels, `l` loop factors, `p` problems.
@@ -6,24 +6,12 @@ I W O, `m` memory levels, `l` loop factors, `p` problems.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    _F = TypeVar("_F", bound=Callable[..., object])
-
-    def jit(function: _F) -> _F: ...
-
-    def parallel_jit(function: _F) -> _F: ...
-
-else:
-    jit = numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-    parallel_jit = numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False, parallel=True)
+from evaluators.cost.compiled import inlined, jit
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -40,7 +28,7 @@ READ_CYCLES, WRITE_CYCLES, ONE_PORT, DOUBLED, RESERVED = range(5, 10)
 LEVEL_COLUMNS: Final = 10
 
 # Columns of `switches`.
-PIN_HOLDING, READ_BACK_FIRST, HALO_ONCE, WHOLE_PES = range(4)
+PIN_HOLDING, READ_BACK_FIRST, HALO_ONCE, WHOLE_PES, GREEDY = range(5)
 
 # Columns of `scalars`.
 PSUM_BITS, EXECUTED, MAC_CYCLES, MAC_PJ = range(4)
@@ -48,7 +36,86 @@ PSUM_BITS, EXECUTED, MAC_CYCLES, MAC_PJ = range(4)
 SLACK: Final = 1e-9  # products of fractional spatial factors come back to integers up to rounding
 
 
+class Row(NamedTuple):
+    """One problem as arrays: what `evaluators.cost.problem` packs, without the leading axis.
+
+    `chain` (o, m) indices of each operand's levels and `chain_length` (o,) how many; `spatial` (o, m, d)
+    unrolling below each of them and `units` (o, m) how many instances work; `geometry` (6,) strides,
+    dilations and unpadded sizes; `bits` (o, m) stored bits of an element; `scalars`, `levels`: columns above.
+    """
+
+    chain: Integers
+    chain_length: Integers
+    spatial: Floats
+    units: Floats
+    geometry: Floats
+    bits: Floats
+    scalars: Floats
+    accumulated: int
+    level_count: int
+    levels: Floats
+
+
+class Scratch(NamedTuple):
+    """Working memory of one search.
+
+    Fixed for a row: `context` (o, m) the first level of the chain with the same unrolling below it,
+    `due_axes` (m,) whether an axis above adds partial sums, `copies` (m,) how many units hold sums of one
+    element. For each order: `size` (1,) its number of loops, `outside` (l + 1,) iterations outside a prefix,
+    `merged` (o, l + 1) the prefix with the irrelevant loops just above it, `due` (l + 1,) whether a reduction
+    is outside, `tiles` (o, m, l + 1) footprints. For the allocation: `transfer` (o, m, l + 1) energy of all
+    transfers between a memory with that prefix and the next one, `rest_bits` (o, m, l + 1) what the prefix
+    occupies when its sums are final, and `sum_bits` (m, l + 1) while they are not; `value`, `held`, `inner`
+    (o, l + 1), `pick` (o, m, l + 1) and `state` (4, o) are the dynamic programme's; `prefix` (o, m) its result.
+    """
+
+    size: Integers
+    context: Integers
+    due_axes: Integers
+    copies: Floats
+    outside: Floats
+    merged: Integers
+    due: Integers
+    tiles: Floats
+    transfer: Floats
+    rest_bits: Floats
+    sum_bits: Floats
+    value: Floats
+    held: Floats
+    inner: Floats
+    pick: Integers
+    state: Integers
+    least: Integers
+    prefix: Integers
+
+
 @jit
+def new_scratch() -> Scratch:
+    """Return working memory of the largest size."""
+    n = MAX_LOOPS + 1
+    return Scratch(
+        np.zeros(1, np.int64),
+        np.zeros((3, MAX_LEVELS), np.int64),
+        np.zeros(MAX_LEVELS, np.int64),
+        np.ones(MAX_LEVELS),
+        np.ones(n),
+        np.zeros((3, n), np.int64),
+        np.zeros(n, np.int64),
+        np.zeros((3, MAX_LEVELS, n)),
+        np.zeros((3, MAX_LEVELS, n)),
+        np.zeros((3, MAX_LEVELS, n)),
+        np.zeros((MAX_LEVELS, n)),
+        np.zeros((3, n)),
+        np.zeros((3, n)),
+        np.zeros((3, n)),
+        np.zeros((3, MAX_LEVELS, n), np.int64),
+        np.zeros((4, 3), np.int64),
+        np.zeros(n, np.int64),
+        np.zeros((3, MAX_LEVELS), np.int64),
+    )
+
+
+@inlined
 def irrelevant(operand: int, dim: int) -> bool:
     """Return whether looping over `dim` leaves the elements of `operand` untouched."""
     if operand == W:
@@ -58,7 +125,7 @@ def irrelevant(operand: int, dim: int) -> bool:
     return dim == K
 
 
-@jit
+@inlined
 def relevant(operand: int, dim: int) -> bool:
     """Return whether every step of `dim` touches other elements of `operand` (sliding windows do not)."""
     if operand == I:
@@ -66,27 +133,9 @@ def relevant(operand: int, dim: int) -> bool:
     return not irrelevant(operand, dim)
 
 
-@jit
+@inlined
 def reduces(accumulated: int, dim: int) -> bool:
     """Return whether `dim` adds into elements of the accumulated operand that were visited before."""
     if accumulated == I:  # windows of different output rows overlap in the input
         return dim in (K, FY, FX)
     return irrelevant(accumulated, dim)
-
-
-@jit
-def sums_due(
-    accumulated: int, order_dim: Integers, above: int, loops: int, all_axes: Floats, below: Floats
-) -> bool:
-    """Return whether sums are still partial: a reduction stands above loop `above` or on an axis above.
-
-    Args:
-        all_axes: Unrolling (d,) of the whole array.
-        below: Unrolling (d,) below the memory in question.
-    """
-    due = False
-    for i in range(above, loops):
-        due = due or reduces(accumulated, order_dim[i])
-    for d in range(DIMS):
-        due = due or (all_axes[d] > below[d] and reduces(accumulated, d))
-    return due

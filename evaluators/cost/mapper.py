@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,6 +15,8 @@ from evaluators.cost.problem import OPERANDS, Floats, Packed, Problem, mac_work,
 from evaluators.cost.report import Infeasible, LoopMapping
 from evaluators.cost.spatial import SpatialMapping, candidates, sizes_of, slot
 from hw_templates.accelerator import LOOPS, Accelerator
+
+_LEAST_PER_THREAD = 64  # fewer problems are not worth starting a thread for
 
 
 class MappingObjective(Enum):
@@ -35,30 +39,45 @@ class Switches:
     tile of one PE is multiplied by a rounded number of tiles (ZigZag).
     `whole_pes`: where a loop does not fill its axis evenly, latency counts the data of the average number of
     active PEs, rounded down (ZigZag); otherwise of the average itself.
+    `greedy_allocation`: memories take the longest prefixes of the order that fit (LOMA); otherwise those of
+    least energy.
     """
 
     pin_holding: bool = True
     read_back_first: bool = False
     halo_once: bool = True
     whole_pes: bool = False
+    greedy_allocation: bool = False
 
     def to_array(self) -> Floats:
         """Return the kernel's switch row."""
-        return np.array(
-            [self.pin_holding, self.read_back_first, self.halo_once, self.whole_pes], dtype=np.float64
+        flags = (
+            self.pin_holding,
+            self.read_back_first,
+            self.halo_once,
+            self.whole_pes,
+            self.greedy_allocation,
         )
+        return np.array(flags, dtype=np.float64)
 
 
-ZIGZAG = Switches(pin_holding=True, read_back_first=True, halo_once=False, whole_pes=True)
+ZIGZAG = Switches(
+    pin_holding=True, read_back_first=True, halo_once=False, whole_pes=True, greedy_allocation=True
+)
 """The switches with which ZigZag 3.9.1 counts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effort:
-    """How hard the mapper looks: orders evaluated per spatial mapping, loop factors, spatial mappings."""
+    """How hard the mapper looks.
 
-    orders: int = 300
-    loop_factors: int = 10
+    `orders` are evaluated per spatial mapping, first with at most `coarse_factors` loops, then with at most
+    `loop_factors`; the `spatial_mappings` with the fewest cycles compete.
+    """
+
+    orders: int = 800
+    loop_factors: int = 14
+    coarse_factors: int = 7
     spatial_mappings: int = 3
 
 
@@ -147,29 +166,43 @@ def search(
         prefix=np.zeros((n, 3, layout.MAX_LEVELS), np.int64),
         outcome=np.zeros((n, 8)),
     )
-    kernel.search_all(
-        packed.order_dim,
-        packed.order_size,
-        packed.loops,
-        packed.chain,
-        packed.chain_length,
-        packed.spatial,
-        packed.units,
-        packed.geometry,
-        packed.bits,
-        packed.scalars,
-        packed.accumulated,
-        packed.level_count,
-        packed.levels,
-        switches.to_array(),
-        objective.value,
-        effort.orders,
-        found.reads,
-        found.writes,
-        found.prefix,
-        found.outcome,
+    _in_threads(
+        n,
+        lambda low, high: kernel.search_range(
+            low,
+            high,
+            packed.order_dim,
+            packed.order_size,
+            packed.loops,
+            *packed.problem_arrays(),
+            switches.to_array(),
+            objective.value,
+            effort.orders,
+            effort.coarse_factors,
+            found.reads,
+            found.writes,
+            found.prefix,
+            found.outcome,
+        ),
     )
     return found
+
+
+def _in_threads(count: int, work: Callable[[int, int], None]) -> None:
+    """Run `work` on parts of `range(count)`, one thread a core; compiled code holds no interpreter lock."""
+    threads = min(thread_count(), -(-count // _LEAST_PER_THREAD))
+    if threads <= 1:
+        work(0, count)
+        return
+    bounds = np.linspace(0, count, threads * 4 + 1).astype(int)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, bounds[:-1], bounds[1:]))
+
+
+def thread_count() -> int:
+    """Return how many threads a call may use: `OMP_NUM_THREADS` where set, else the cores of this process."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) > 0 else len(os.sched_getaffinity(0))
 
 
 def unpack(found: Found, p: int, problem: Problem, chip: Accelerator, spatial: SpatialMapping) -> Mapped:

@@ -136,6 +136,21 @@ class Packed:
     level_count: Integers
     levels: Floats
 
+    def problem_arrays(self) -> tuple[Integers | Floats, ...]:
+        """Return the arrays that describe problems, in the order that the kernel takes them."""
+        return (
+            self.chain,
+            self.chain_length,
+            self.spatial,
+            self.units,
+            self.geometry,
+            self.bits,
+            self.scalars,
+            self.accumulated,
+            self.level_count,
+            self.levels,
+        )
+
 
 def level_numbers(level: MemoryLevel) -> list[float]:
     """Return the kernel's row of a memory level."""

@@ -1,0 +1,71 @@
+"""The decorator of compiled functions, and where their machine code is kept.
+
+numba notices a change of the file in which a function stands, but not of a file whose functions it calls.
+The folder of the cache is therefore named after a fingerprint of all compiled modules: whatever changes in
+one of them, everything is compiled again.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numba
+
+MODULES: Final = ("layout", "counting", "allocation", "latency_kernel", "kernel")
+"""The modules of this package that hold compiled functions."""
+
+
+def fingerprint() -> str:
+    """Return a short hash of numba's version and the sources of all compiled modules."""
+    digest = sha256(numba.__version__.encode())
+    for module in MODULES:
+        digest.update((Path(__file__).parent / f"{module}.py").read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _folders() -> Iterator[Path]:
+    name = f"compiled-{fingerprint()}"
+    yield Path(__file__).parent / "__pycache__" / name
+    yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codesign" / name
+    yield Path(tempfile.gettempdir()) / f"codesign-{name}"
+
+
+def _cache_folder() -> str:
+    """Return the first folder that can be written: beside the sources, the user's cache, a temporary one."""
+    for folder in _folders():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return str(folder)
+        except OSError:
+            continue
+    return tempfile.mkdtemp(prefix="codesign-compiled-")
+
+
+_CACHE_FOLDER: Final = _cache_folder()
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _F = TypeVar("_F", bound=Callable[..., object])
+
+    def jit(function: _F) -> _F: ...
+
+    def inlined(function: _F) -> _F: ...
+
+else:
+    inlined = numba.njit(inline="always")
+
+    def jit(function):
+        """Compile `function` at its first call, once per version of the sources."""
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = _CACHE_FOLDER  # read while decorating only
+        try:
+            return numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)(function)
+        finally:
+            numba.config.CACHE_DIR = before
