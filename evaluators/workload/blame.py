@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ _TORCH_FOLDER = Path(torch.__file__).resolve().parent
 @contextmanager
 def blamed(recorder: Recorder) -> Iterator[None]:
     """Re-raise whatever the step raises as a `TraceError` that names the user's line."""
+    log = logging.getLogger(fake_tensor.__name__)
+    was_disabled, log.disabled = log.disabled, True  # it prints the traceback that our message replaces
     try:
         yield
     except (TraceError, FloatIndexError):
@@ -29,6 +32,8 @@ def blamed(recorder: Recorder) -> Iterator[None]:
         module = recorder.deepest_failure
         where = f" (in module {module!r})" if module else ""
         raise TraceError(f"the trace stopped at {_user_line(error)}{where}: {_law(error)}") from error
+    finally:
+        log.disabled = was_disabled
 
 
 def _user_line(error: BaseException) -> str:

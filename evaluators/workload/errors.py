@@ -2,6 +2,7 @@
 
 WorkloadError (ValueError)
  ├─ TraceError            the user's model could not be traced
+ │   └─ IndexInputError   an input that indexes an embedding was given as floating-point numbers
  └─ PlanError             a memory plan that breaks its own law, or options that make no sense
 """
 
@@ -17,6 +18,22 @@ class WorkloadError(ValueError):
 
 class TraceError(WorkloadError):
     """The model could not be traced; the message names the line of the user's code and the way out."""
+
+
+class IndexInputError(TraceError):
+    """An input that indexes an embedding was given as floating-point numbers.
+
+    Args:
+        position: Which input; None where the indices are computed from several or from none.
+    """
+
+    def __init__(self, position: int | None) -> None:
+        self.position = position
+        what = "indices that are computed" if position is None else f"input {position}"
+        super().__init__(
+            f"the indices of an embedding must be integers, but {what} has a floating-point dtype; give an "
+            "integer tensor (on the command line: 8x128:int64)"
+        )
 
 
 class PlanError(WorkloadError):

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from evaluators.workload.assemble import Names, assemble
 from evaluators.workload.blame import blamed
-from evaluators.workload.errors import UnmodelledOpWarning
+from evaluators.workload.errors import IndexInputError, UnmodelledOpWarning
 from evaluators.workload.graph import Workload, as_stored
 from evaluators.workload.losses import Loss, apply_loss, make_targets
 from evaluators.workload.optimizers import Optimizer, State, initial_state, update
-from evaluators.workload.recorder import Recorder, Region, module_paths
+from evaluators.workload.recorder import FloatIndexError, Recorder, Region, module_paths
 from evaluators.workload.twin import fake_like, fake_mode, fake_twin, select_trainable
 
 
@@ -53,7 +53,10 @@ def trace(
     with mode:
         examples = tuple(fake_like(tensor) for tensor in inputs)
         step = _Step(twin=twin, examples=examples, loss=loss if learns else None, optimizer=optimizer)
-        recorder, names = step.record()
+        try:
+            recorder, names = step.record()
+        except FloatIndexError as error:
+            raise IndexInputError(step.position_of(error.storage)) from None
     structure = assemble(recorder, names)
     if structure.unmodelled:
         warnings.warn(
@@ -98,6 +101,10 @@ class _Step:
                 gradient = recorder.register(parameter.grad).storage
                 names.gradients[recorder.register(parameter).storage] = gradient
         return recorder, names.with_outputs(recorder, (output, value))
+
+    def position_of(self, storage: int) -> int | None:
+        """Return which input a storage is; inputs are the first to be registered."""
+        return storage if storage < len(self.examples) else None
 
     def _forward(self, recorder: Recorder) -> object:
         gradients = torch.set_grad_enabled(self.loss is not None)
