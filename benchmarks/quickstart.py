@@ -47,18 +47,20 @@ def main() -> None:
         status = json.loads(cosearch("status", "first", "--json", cwd=home))
         fronts = [(home / run / "front.json").read_text() for run in ("first", "second")]
         factor, lost, trial = best_design(json.loads(fronts[0]))
+    trials = " / ".join(str(status[name]) for name in ("planned", "trained", "gated", "failed"))
+    same = "the same front, byte for byte" if fronts[0] == fronts[1] else "ANOTHER FRONT"
     rows = {
-        "`cosearch check quickstart` (compiles the mapper once after installation)": f"{compiled - started:.0f} s",
+        "`cosearch check quickstart` (compiles the mapper, once an installation)": f"{compiled - started:.0f} s",
         "`cosearch run quickstart`": f"{first - compiled:.0f} s",
-        "trials: all / trained / gated / failed": f"{status['planned']} / {status['trained']} / "
-        f"{status['gated']} / {status['failed']}",
-        "least energy on the front within 1 percentage point of the reference's test accuracy": f"{factor:.1f}x "
-        f"less, {100 * lost:.1f} points lost (trial {trial})",
+        "trials: all / trained / gated / failed": trials,
+        "energy per inference against the reference, within 1 point of its test accuracy": (
+            f"{factor:.1f}x less, {100 * lost:.1f} points lost (trial {trial})"
+        ),
         "hypervolume": f"{status['hypervolume']:.4f}",
-        "sweep overhead (the workers' time that is neither training nor costing)": f"{100 * status['overhead']:.1f} %",
-        "same seed, another process": "the same front, byte for byte"
-        if fronts[0] == fronts[1]
-        else "DIFFERS",
+        "sweep overhead (workers' time that is neither training nor costing)": (
+            f"{100 * status['overhead']:.1f} %"
+        ),
+        "the same seed in another process": same,
     }
     print("| quickstart | measured |\n|---|---|")
     for label, value in rows.items():
