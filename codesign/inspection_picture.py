@@ -13,7 +13,7 @@ from codesign.report.quantities import format_quantity
 # Okabe and Ito (2008), "Color Universal Design", and greys for what stands throughout; one per role.
 _COLOURS = ("#868c96", "#b4b9c1", "#5b6069", "#cfd3d8", "#d55e00", "#0072b2", "#56b4e9", "#009e73", "#e69f00")
 _WIDTH, _HEIGHT = 1080, 520
-_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 268, 64, 64
+_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 284, 64, 64
 _COLUMNS = 720  # a column per pixel of the plot; more ops than that share one
 _NAMED = 10
 _STYLE = (
@@ -74,12 +74,21 @@ def _columns(curve: MemoryCurve) -> npt.NDArray[np.int64]:
 
 def _grid(top: float, width: int, height: int) -> list[str]:
     parts = []
-    for tick in range(5):
-        y = _TOP + height * (1 - tick / 4)
-        label = format_quantity(top * tick / 4, "bytes")
+    for tick in _ticks(top):
+        y = _TOP + height * (1 - tick / top)
+        label = format_quantity(tick, "bytes")
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_LEFT + width}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="soft" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     return parts
+
+
+def _ticks(top: float) -> list[float]:
+    """Return round numbers of bytes from zero to `top`, at most six."""
+    unit = 1.0
+    while top >= 1024 * unit:
+        unit *= 1024
+    step = next(n * unit for n in (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if top <= 5 * n * unit)
+    return [step * number for number in range(int(top / step) + 1)]
 
 
 def _areas(
@@ -159,7 +168,7 @@ def _legend(roles: tuple[str, ...], present: set[str]) -> list[str]:
     parts = []
     for number, role in enumerate(reversed([role for role in roles if role in present])):
         column, row = number % 2, number // 2
-        left, line = x + 120 * column, y - 20 * row
+        left, line = x + 140 * column, y - 20 * row
         parts.append(f'<rect x="{left}" y="{line - 10}" width="11" height="11" fill="{_COLOURS[roles.index(role)]}"/>')
         parts.append(f'<text class="soft" x="{left + 17}" y="{line}">{role.replace("_", " ")}</text>')
     return parts

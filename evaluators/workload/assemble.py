@@ -74,6 +74,13 @@ def assemble(recorder: Recorder, names: Names) -> Structure:
         parameters=dict(names.parameters),
         states=dict(names.states_of),
         unmodelled=tuple(unmodelled),
+        derived_weights=frozenset(
+            step.part.bound.weight_view.storage
+            for step in steps
+            if step.phase is Phase.FORWARD
+            and step.part.bound is not None
+            and step.part.bound.weight_view.storage in sources.constant.difference(sources.paths)
+        ),
     )
 
 
@@ -134,7 +141,7 @@ class _Sources:
         module: dict[int, str] = {}
         weights: dict[int, None] = {}
         for call in calls:
-            if call.region is not Region.FORWARD:
+            if not call.computes_forward:
                 continue
             module.setdefault(call.node, call.module)
             read = [view.storage for view in call.views()]
@@ -156,7 +163,7 @@ class _Sources:
 
     def weight(self, call: Call, bound: Bound) -> int:
         """Return the weight of a product; for a weight gradient, the weight whose gradient it is."""
-        if call.region is not Region.BACKWARD or bound.output is not Operand.WEIGHT:
+        if call.computes_forward or bound.output is not Operand.WEIGHT:
             return bound.weight_view.storage
         data = {bound.input_view.storage, bound.output_view.storage}
         for forward in self.forward.get(call.node, ()):
@@ -165,11 +172,14 @@ class _Sources:
                 return forward.weight_view.storage
         return bound.weight_view.storage
 
-    def layer(self, module: str, weight: int) -> str:
-        """Return the layer of a contraction: the module that owns its weight, else the running module."""
+    def layer(self, module: str, weight: int) -> str | None:
+        """Return the layer of a contraction: the module that owns its weight, else the running module.
+
+        The layer of a model that is itself a layer is "", its own module path.
+        """
         candidates = self.paths.get(weight)
         if candidates is None:
-            return module
+            return module or None
         path = max(candidates, key=lambda path: _common(path, module))
         owner, _, _ = path.rpartition(".")
         return path if owner in self.crowded else owner
@@ -230,7 +240,7 @@ def _rebound(call: Call, part: Part, sources: _Sources) -> Part:
     bound = part.bound
     if bound is None:
         return part
-    if call.region is Region.FORWARD:
+    if call.computes_forward:
         bound = _weight_second(bound, sources.constant)
     elif call.name in GRADIENT_PRODUCTS:
         bound = _gradient_of(bound, sources.forward.get(call.node, ()), part)
@@ -266,14 +276,14 @@ def _gradient_of(bound: Bound, candidates: Iterable[Bound], part: Part) -> Bound
 def _step(position: int, call: Call, part: Part, sources: _Sources) -> Step:
     if call.region is Region.UPDATE:
         return Step(call=position, part=part, phase=Phase.UPDATE, layer=None)
-    module = sources.module.get(call.node, "") if call.region is Region.BACKWARD else call.module
+    module = call.module if call.computes_forward else sources.module.get(call.node, "")
     layer = module or None
     phase = Phase.FORWARD if call.region is Region.FORWARD else Phase.INPUT_GRADIENT
     if part.bound is not None:
         weight = sources.weight(call, part.bound)
         if phase is not Phase.FORWARD and part.bound.output is Operand.WEIGHT and weight in sources.constant:
             phase = Phase.WEIGHT_GRADIENT
-        layer = sources.layer(module, weight) or None
+        layer = sources.layer(module, weight)
     return Step(call=position, part=part, phase=phase, layer=layer)
 
 

@@ -219,6 +219,7 @@ PLAIN: dict[str, Handler] = {
     "aten::baddbmm": _added_product,
     "aten::mv": _vector_product,
     "aten::dot": _vector_product,
+    "aten::vdot": _vector_product,
     "aten::addmv": _vector_product,
     "aten::addmm_": _added_product,
     "aten::baddbmm_": _added_product,

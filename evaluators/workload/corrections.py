@@ -15,8 +15,9 @@ from torch import Tensor
 
 Correction = Callable[[tuple[object, ...]], dict[int, int]]
 
-# Workspaces grow by a constant per time step; so many steps are run to learn it, however long the sequence.
-_PROBED_STEPS = 16
+# An LSTM up to this many MACs is run whole; a larger one for fewer steps, since its workspace grows by a
+# constant per step (but for the rounding of its parts to pages). About a second of one core.
+_PROBED_MACS = 1_000_000_000
 
 
 def true_sizes_bytes(name: str, args: tuple[object, ...]) -> dict[int, int]:
@@ -47,11 +48,11 @@ def _lstm_workspace(args: tuple[object, ...]) -> dict[int, int]:
     assert isinstance(w_hidden, Tensor)
     steps, batch = int(x.shape[0]), int(x.shape[1])
     sizes = (batch, int(w_input.shape[1]), int(w_hidden.shape[1]))
-    if steps <= _PROBED_STEPS:
+    affordable = max(16, _PROBED_MACS // (batch * 4 * sizes[2] * (sizes[1] + sizes[2])))
+    if steps <= affordable:
         return {3: _probe(steps, *sizes)}
-    half = _probe(_PROBED_STEPS // 2, *sizes)
-    whole = _probe(_PROBED_STEPS, *sizes)
-    return {3: whole + (whole - half) * (steps - _PROBED_STEPS) * 2 // _PROBED_STEPS}
+    half, whole = _probe(affordable // 2, *sizes), _probe(affordable, *sizes)
+    return {3: whole + (whole - half) * (steps - affordable) // (affordable - affordable // 2)}
 
 
 @functools.lru_cache(maxsize=256)

@@ -65,6 +65,7 @@ def _frozen(structure: Structure, trained: frozenset[int]) -> Structure:
         parameters=structure.parameters,
         states={w: s for w, s in structure.states.items() if w in trained},
         unmodelled=structure.unmodelled,
+        derived_weights=structure.derived_weights,
     )
 
 

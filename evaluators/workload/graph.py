@@ -154,6 +154,8 @@ class Structure:
         gradients: Weight tensor -> tensor of its gradient.
         parameters: Parameter path -> weight tensor.
         states: Weight tensor -> its optimizer state.
+        derived_weights: Tensors computed from parameters alone that a contraction reads as its weight
+            (weight normalisation, casts).
         unmodelled: Names of ops that are costed as memory-bound because their arithmetic is not known.
     """
 
@@ -166,6 +168,7 @@ class Structure:
     parameters: Mapping[str, int] = field(default_factory=dict)
     states: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     unmodelled: tuple[str, ...] = ()
+    derived_weights: frozenset[int] = frozenset()
 
     @cached_property
     def numel(self) -> npt.NDArray[np.float64]:
@@ -186,7 +189,8 @@ class Structure:
         if op.contraction is None:
             return None
         index = op.contraction.tensors[Operand.WEIGHT]
-        return index if self.tensors[index].role is Role.WEIGHT else None
+        is_weight = self.tensors[index].role is Role.WEIGHT or index in self.derived_weights
+        return index if is_weight else None
 
     @cached_property
     def graph(self) -> nx.DiGraph[Node]:

@@ -42,7 +42,7 @@ _KINDS: dict[str, str] = {
         "linalg_vector_norm _foreach_norm value_selecting_reduction_backward trace"
     ),
     "copy": (
-        "clone copy copy_ _to_copy cat stack contiguous constant_pad_nd slice_backward select_backward "
+        "clone copy copy_ lift_fresh _to_copy cat stack contiguous constant_pad_nd slice_backward select_backward "
         "slice_scatter select_scatter as_strided_scatter diagonal_backward unfold_backward flip roll repeat "
         "reflection_pad1d reflection_pad2d reflection_pad3d reflection_pad1d_backward "
         "reflection_pad2d_backward reflection_pad3d_backward replication_pad1d replication_pad2d "
@@ -67,7 +67,8 @@ _KINDS: dict[str, str] = {
     ),
     "embedding": (
         "embedding embedding_dense_backward _embedding_bag _embedding_bag_forward_only "
-        "_embedding_bag_dense_backward embedding_renorm_"
+        "_embedding_bag_dense_backward _embedding_bag_backward _embedding_bag_per_sample_weights_backward "
+        "embedding_renorm_"
     ),
     "random": (
         "bernoulli bernoulli_ native_dropout native_dropout_backward rand rand_like randn randn_like randint "

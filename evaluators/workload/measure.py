@@ -81,7 +81,7 @@ def measure_peak_bytes(
             output = model(*inputs)
         live.count(output)
         return live.peak_bytes
-    with torch.no_grad():
+    with torch.enable_grad():
         targets = make_targets(loss, copy.deepcopy(model)(*inputs))
     live.count(targets)
     rule = _torch_optimizer(optimizer, [p for p in model.parameters() if p.requires_grad])

@@ -73,6 +73,7 @@ def _with_masters(structure: Structure, master_of: dict[int, int]) -> Structure:
         parameters=structure.parameters,
         states=structure.states,
         unmodelled=structure.unmodelled,
+        derived_weights=structure.derived_weights,
     )
 
 

@@ -67,6 +67,7 @@ class Call:
         written: Storages that the call mutates.
         region: Part of the step.
         node: Sequence number of the autograd node: made by this call (forward), running it (backward).
+        recomputed: A forward call run again inside a backward node (activation checkpointing).
         module: Path of the innermost running module, "" outside any.
         is_pointwise: torch's own tag: one output element from the matching input elements.
     """
@@ -77,8 +78,14 @@ class Call:
     written: tuple[int, ...]
     region: Region
     node: int
+    recomputed: bool
     module: str
     is_pointwise: bool
+
+    @property
+    def computes_forward(self) -> bool:
+        """Whether the call belongs to a forward computation, first or again."""
+        return self.region is Region.FORWARD or self.recomputed
 
     def views(self) -> Iterator[View]:
         """Yield the tensors among the arguments."""
@@ -175,17 +182,17 @@ class Recorder(TorchDispatchMode):
         if not written and all(view.storage in held for view in outputs):
             return  # a view, a query or a marker: nothing is computed and nothing is allocated
         node = torch._C._current_autograd_node()
-        recomputed = node is not None and torch.is_grad_enabled()  # checkpointing, inside a backward node
-        region = Region.FORWARD if recomputed else self.region
-        from_node = node is not None and not recomputed
+        recomputed = node is not None and torch.is_grad_enabled()
+        makes_node = node is None or recomputed
         self.calls.append(
             Call(
                 name=signature.name,
                 args=args,
                 outputs=outputs,
                 written=written,
-                region=region,
-                node=node._sequence_nr() if from_node else torch.autograd._get_sequence_nr() - 1,
+                region=self.region,
+                node=torch.autograd._get_sequence_nr() - 1 if makes_node else node._sequence_nr(),
+                recomputed=recomputed,
                 module=self.module_stack[-1] if self.module_stack else "",
                 is_pointwise=signature.is_pointwise,
             )

@@ -47,7 +47,7 @@ def _last_layers(structure: Structure, count: int) -> list[str]:
     for position, op in enumerate(structure.ops):
         weight = structure.weight_index(op)
         if weight is not None:
-            owners.setdefault(paths[weight].rpartition(".")[0], position)
+            owners.setdefault(paths.get(weight, f"{op.layer}.").rpartition(".")[0], position)
     if count > len(owners):
         raise WorkloadError(f"last:K needs 1 <= K <= {len(owners)} (layers with a weight), but got K={count}")
     first = sorted(owners.values())[-count]
