@@ -29,19 +29,24 @@ def images(batch: int = 4, size: int = 64, channels: int = 3) -> Callable[[], tu
     return lambda: (torch.zeros(batch, channels, size, size),)
 
 
-def conv_bn(cin: int, cout: int, k: int = 3, s: int = 1, g: int = 1, act: nn.Module | None = None) -> nn.Sequential:
+def conv_bn(
+    cin: int, cout: int, k: int = 3, s: int = 1, g: int = 1, act: nn.Module | None = None
+) -> nn.Sequential:
     layers = [nn.Conv2d(cin, cout, k, s, k // 2, groups=g, bias=False), nn.BatchNorm2d(cout)]
     return nn.Sequential(*layers, *([act] if act is not None else []))
 
 
 def mlp() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10))
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10)
+    )
 
 
 def lenet5() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2),
-        nn.Flatten(), nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10),
+        nn.Conv2d(1, 6, 5, padding=2), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh(),
+        nn.AvgPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(),
+        nn.Linear(84, 10),
     )  # fmt: skip
 
 
@@ -54,7 +59,14 @@ def vgg11() -> nn.Module:
             cin = width
         else:
             layers.append(nn.MaxPool2d(2))
-    head = [nn.Linear(512 * 4, 1024), nn.ReLU(True), nn.Dropout(), nn.Linear(1024, 1024), nn.ReLU(True), nn.Dropout()]
+    head = [
+        nn.Linear(512 * 4, 1024),
+        nn.ReLU(True),
+        nn.Dropout(),
+        nn.Linear(1024, 1024),
+        nn.ReLU(True),
+        nn.Dropout(),
+    ]
     return nn.Sequential(*layers, nn.Flatten(), *head, nn.Linear(1024, 100))
 
 
@@ -76,7 +88,9 @@ class Bottleneck(nn.Module):
         super().__init__()
         act = nn.ReLU(inplace=True)
         self.body = nn.Sequential(
-            conv_bn(cin, width, 1, act=act), conv_bn(width, width, 3, stride, act=act), conv_bn(width, 4 * width, 1)
+            conv_bn(cin, width, 1, act=act),
+            conv_bn(width, width, 3, stride, act=act),
+            conv_bn(width, 4 * width, 1),
         )
         self.skip = conv_bn(cin, 4 * width, 1, stride) if stride != 1 or cin != 4 * width else None
         self.act = act
@@ -109,7 +123,11 @@ class SqueezeExcite(nn.Module):
     def __init__(self, channels: int, reduced: int, gate: nn.Module, act: nn.Module) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, reduced, 1), act, nn.Conv2d(reduced, channels, 1), gate
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, reduced, 1),
+            act,
+            nn.Conv2d(reduced, channels, 1),
+            gate,
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,7 +156,15 @@ def mobilenet_v2() -> nn.Module:
     act = nn.ReLU6(inplace=True)
     layers: list[nn.Module] = [conv_bn(3, 32, 3, 2, act=act)]
     cin = 32
-    plan = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+    plan = (
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    )
     for expand, cout, count, stride in plan:
         for i in range(count):
             layers.append(Inverted(cin, cin * expand, cout, 3, stride if i == 0 else 1, act))
@@ -154,17 +180,18 @@ def mobilenet_v3_small() -> nn.Module:
     layers: list[nn.Module] = [conv_bn(3, 16, 3, 2, act=hard)]
     cin = 16
     plan = (
-        (3, 16, 16, True, relu, 2), (3, 72, 24, False, relu, 2), (3, 88, 24, False, relu, 1), (5, 96, 40, True, hard, 2),
-        (5, 240, 40, True, hard, 1), (5, 240, 40, True, hard, 1), (5, 120, 48, True, hard, 1),
-        (5, 144, 48, True, hard, 1), (5, 288, 96, True, hard, 2), (5, 576, 96, True, hard, 1), (5, 576, 96, True, hard, 1),
+        (3, 16, 16, True, relu, 2), (3, 72, 24, False, relu, 2), (3, 88, 24, False, relu, 1),
+        (5, 96, 40, True, hard, 2), (5, 240, 40, True, hard, 1), (5, 240, 40, True, hard, 1),
+        (5, 120, 48, True, hard, 1), (5, 144, 48, True, hard, 1), (5, 288, 96, True, hard, 2),
+        (5, 576, 96, True, hard, 1), (5, 576, 96, True, hard, 1),
     )  # fmt: skip
     for k, mid, cout, squeeze, act, stride in plan:
         se = SqueezeExcite(mid, max(8, mid // 4), nn.Hardsigmoid(), nn.ReLU()) if squeeze else None
         layers.append(Inverted(cin, mid, cout, k, stride, act, se))
         cin = cout
     return nn.Sequential(
-        *layers, conv_bn(96, 576, 1, act=hard), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(576, 1024), hard,
-        nn.Dropout(0.2), nn.Linear(1024, 1000),
+        *layers, conv_bn(96, 576, 1, act=hard), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(576, 1024), hard, nn.Dropout(0.2), nn.Linear(1024, 1000),
     )  # fmt: skip
 
 
@@ -173,8 +200,8 @@ def efficientnet_b0() -> nn.Module:
     layers: list[nn.Module] = [conv_bn(3, 32, 3, 2, act=act)]
     cin = 32
     plan = (
-        (1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4),
-        (6, 3, 1, 320, 1),
+        (1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3),
+        (6, 5, 2, 192, 4), (6, 3, 1, 320, 1),
     )  # fmt: skip
     for expand, k, stride, cout, count in plan:
         for i in range(count):
@@ -197,7 +224,9 @@ class ConvNeXtBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.depthwise = nn.Conv2d(width, width, 7, padding=3, groups=width)
-        self.mix = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mix = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
         self.scale = nn.Parameter(torch.full((width,), 1e-6))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -212,7 +241,9 @@ def convnext_atto() -> nn.Module:
         if i:
             layers += [ChannelsLastNorm(widths[i - 1]), nn.Conv2d(widths[i - 1], width, 2, 2)]
         layers += [ConvNeXtBlock(width) for _ in range(depth)]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(320), nn.Linear(320, 100))
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(320), nn.Linear(320, 100)
+    )
 
 
 class UNet(nn.Module):
@@ -328,9 +359,9 @@ class GPT(nn.Module):
 
 def autoencoder() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU(),
-        nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(32, 16, 4, 2, 1), nn.ReLU(),
-        nn.ConvTranspose2d(16, 3, 4, 2, 1), nn.Sigmoid(),
+        nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(),
+        nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU(), nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.ReLU(),
+        nn.ConvTranspose2d(32, 16, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(16, 3, 4, 2, 1), nn.Sigmoid(),
     )  # fmt: skip
 
 
@@ -339,7 +370,8 @@ class DenseLayer(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.BatchNorm2d(cin), nn.ReLU(True), nn.Conv2d(cin, 4 * growth, 1, bias=False),
-            nn.BatchNorm2d(4 * growth), nn.ReLU(True), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False),
+            nn.BatchNorm2d(4 * growth), nn.ReLU(True),
+            nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
@@ -355,9 +387,16 @@ def densenet() -> nn.Module:
             layers.append(DenseLayer(width, 12))
             width += 12
         if block < 2:
-            layers += [nn.BatchNorm2d(width), nn.ReLU(True), nn.Conv2d(width, width // 2, 1, bias=False), nn.AvgPool2d(2)]
+            layers += [
+                nn.BatchNorm2d(width),
+                nn.ReLU(True),
+                nn.Conv2d(width, width // 2, 1, bias=False),
+                nn.AvgPool2d(2),
+            ]
             width //= 2
-    return nn.Sequential(*layers, nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
+    return nn.Sequential(
+        *layers, nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10)
+    )
 
 
 class ShuffleUnit(nn.Module):
@@ -365,10 +404,16 @@ class ShuffleUnit(nn.Module):
         super().__init__()
         half, act = cout // 2, nn.ReLU(inplace=True)
         self.stride = stride
-        self.left = nn.Sequential(conv_bn(cin, cin, 3, 2, cin), conv_bn(cin, half, 1, act=act)) if stride == 2 else None
+        self.left = (
+            nn.Sequential(conv_bn(cin, cin, 3, 2, cin), conv_bn(cin, half, 1, act=act))
+            if stride == 2
+            else None
+        )
         inner = cin if stride == 2 else half
         self.right = nn.Sequential(
-            conv_bn(inner, half, 1, act=act), conv_bn(half, half, 3, stride, half), conv_bn(half, half, 1, act=act)
+            conv_bn(inner, half, 1, act=act),
+            conv_bn(half, half, 3, stride, half),
+            conv_bn(half, half, 1, act=act),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -388,7 +433,9 @@ def shufflenet_v2() -> nn.Module:
     for cout, count in ((116, 4), (232, 8), (464, 4)):
         layers += [ShuffleUnit(cin if i == 0 else cout, cout, 2 if i == 0 else 1) for i in range(count)]
         cin = cout
-    return nn.Sequential(*layers, conv_bn(464, 1024, 1, act=act), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1024, 1000))
+    return nn.Sequential(
+        *layers, conv_bn(464, 1024, 1, act=act), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1024, 1000)
+    )
 
 
 class Fire(nn.Module):
@@ -405,10 +452,11 @@ class Fire(nn.Module):
 def squeezenet() -> nn.Module:
     """SqueezeNet 1.1."""
     return nn.Sequential(
-        nn.Conv2d(3, 64, 3, 2), nn.ReLU(True), nn.MaxPool2d(3, 2, ceil_mode=True), Fire(64, 16, 64), Fire(128, 16, 64),
-        nn.MaxPool2d(3, 2, ceil_mode=True), Fire(128, 32, 128), Fire(256, 32, 128), nn.MaxPool2d(3, 2, ceil_mode=True),
-        Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256), nn.Dropout(),
-        nn.Conv2d(512, 1000, 1), nn.ReLU(True), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Conv2d(3, 64, 3, 2), nn.ReLU(True), nn.MaxPool2d(3, 2, ceil_mode=True), Fire(64, 16, 64),
+        Fire(128, 16, 64), nn.MaxPool2d(3, 2, ceil_mode=True), Fire(128, 32, 128), Fire(256, 32, 128),
+        nn.MaxPool2d(3, 2, ceil_mode=True), Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256),
+        Fire(512, 64, 256), nn.Dropout(), nn.Conv2d(512, 1000, 1), nn.ReLU(True), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
     )  # fmt: skip
 
 
@@ -418,13 +466,14 @@ class GANStep(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.generator = nn.Sequential(
-            nn.ConvTranspose2d(64, 128, 4), nn.BatchNorm2d(128), nn.ReLU(True), nn.ConvTranspose2d(128, 64, 4, 2, 1),
-            nn.BatchNorm2d(64), nn.ReLU(True), nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.ReLU(True),
-            nn.ConvTranspose2d(32, 3, 4, 2, 1), nn.Tanh(),
+            nn.ConvTranspose2d(64, 128, 4), nn.BatchNorm2d(128), nn.ReLU(True),
+            nn.ConvTranspose2d(128, 64, 4, 2, 1), nn.BatchNorm2d(64), nn.ReLU(True),
+            nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.ReLU(True), nn.ConvTranspose2d(32, 3, 4, 2, 1),
+            nn.Tanh(),
         )  # fmt: skip
         self.discriminator = nn.Sequential(
-            nn.Conv2d(3, 64, 4, 2, 1), nn.LeakyReLU(0.2, True), nn.Conv2d(64, 128, 4, 2, 1), nn.BatchNorm2d(128),
-            nn.LeakyReLU(0.2, True), nn.Conv2d(128, 1, 8), nn.Flatten(0),
+            nn.Conv2d(3, 64, 4, 2, 1), nn.LeakyReLU(0.2, True), nn.Conv2d(64, 128, 4, 2, 1),
+            nn.BatchNorm2d(128), nn.LeakyReLU(0.2, True), nn.Conv2d(128, 1, 8), nn.Flatten(0),
         )  # fmt: skip
 
     def forward(self, noise: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
@@ -463,8 +512,9 @@ def audio_cnn() -> nn.Module:
 
 def video_cnn() -> nn.Module:
     return nn.Sequential(
-        nn.Conv3d(3, 16, 3, padding=1), nn.BatchNorm3d(16), nn.ReLU(), nn.MaxPool3d(2), nn.Conv3d(16, 32, 3, padding=1),
-        nn.GroupNorm(4, 32), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(32, 10),
+        nn.Conv3d(3, 16, 3, padding=1), nn.BatchNorm3d(16), nn.ReLU(), nn.MaxPool3d(2),
+        nn.Conv3d(16, 32, 3, padding=1), nn.GroupNorm(4, 32), nn.ReLU(), nn.AdaptiveAvgPool3d(1),
+        nn.Flatten(), nn.Linear(32, 10),
     )  # fmt: skip
 
 

@@ -25,7 +25,9 @@ def inspect(
     ],
     inputs: Annotated[
         list[str],
-        typer.Option("--input", metavar="SHAPE", help="8x3x64x64 or 8x128:int64; once per input of the model."),
+        typer.Option(
+            "--input", metavar="SHAPE", help="8x3x64x64 or 8x128:int64; once per input of the model."
+        ),
     ],
     loss: Annotated[
         str, typer.Option("--loss", metavar="LOSS", help="cross_entropy, mse, or module:callable.")
@@ -36,10 +38,14 @@ def inspect(
     train: Annotated[
         str, typer.Option("--train", metavar="WHAT", help="all, none, bias or last:K (layers).")
     ] = "all",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (with a `version`) instead of text.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON (with a `version`) instead of text.")
+    ] = False,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", help="SVG of memory over the step [default: memory.svg; none with --json]."),
+        typer.Option(
+            "--picture", help="SVG of memory over the step [default: memory.svg; none with --json]."
+        ),
     ] = None,
 ) -> None:
     """Say what a torch model needs: parameters, MACs, peak memory in training and inference, plans for it.
@@ -111,7 +117,9 @@ def _print_memory(console: Console, found: Inspection) -> None:
     table.add_column("training", justify="right")
     table.add_column("inference", justify="right")
     sizes = [("torch", found.peak_training_bytes, found.peak_inference_bytes)]
-    sizes += [(f"planned: {name}", found.planned[name], found.planned_inference[name]) for name in found.planned]
+    sizes += [
+        (f"planned: {name}", found.planned[name], found.planned_inference[name]) for name in found.planned
+    ]
     for label, training, inference in sizes:
         label = label.replace("planned: lower_bound", "lower bound")
         table.add_row(label, format_quantity(training, "bytes"), format_quantity(inference, "bytes"))
@@ -126,7 +134,9 @@ def _print_peak(console: Console, found: Inspection) -> None:
     from codesign.report.quantities import format_quantity
 
     at = found.curve.ops[found.curve.peak_op] if found.curve.ops else "no op"
-    table = Table(title=f"largest tensors alive at the training peak ({at})", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title=f"largest tensors alive at the training peak ({at})", title_justify="left", box=SIMPLE_HEAD
+    )
     for name in ("tensor", "role", "shape"):
         table.add_column(name)
     table.add_column("size", justify="right")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 284, 64, 64
 _COLUMNS = 720  # a column per pixel of the plot; more ops than that share one
 _NAMED = 10
 _STYLE = (
-    "text{font:13px system-ui,sans-serif;fill:#1b1d21}.soft{fill:#575c66;font-size:12px}.title{font-size:17px;"
-    "font-weight:600}.axis{stroke:#8b909a}.grid{stroke:#dcdde0}.peak{stroke:#1b1d21;stroke-dasharray:4 3}"
+    "text{font:13px system-ui,sans-serif;fill:#1b1d21}.soft{fill:#575c66;font-size:12px}"
+    ".title{font-size:17px;font-weight:600}.axis{stroke:#8b909a}.grid{stroke:#dcdde0}"
+    ".peak{stroke:#1b1d21;stroke-dasharray:4 3}"
     "@media(prefers-color-scheme:dark){.page{fill:#1d2025}text{fill:#e9eaec}.soft{fill:#aeb3bd}"
     ".grid{stroke:#363a42}.peak{stroke:#e9eaec}}"
 )
@@ -69,7 +71,7 @@ def _columns(curve: MemoryCurve) -> npt.NDArray[np.int64]:
         return np.arange(count)
     total = curve.live_bytes.sum(axis=0)
     edges = np.linspace(0, count, _COLUMNS + 1).astype(np.int64)
-    return np.array([a + int(total[a:b].argmax()) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    return np.array([a + int(total[a:b].argmax()) for a, b in pairwise(edges.tolist())])
 
 
 def _grid(top: float, width: int, height: int) -> list[str]:
@@ -109,7 +111,9 @@ def _areas(
             path = "M" + " L".join([*upper, *reversed(lower)]) + "Z"
             most = format_quantity(float(heights[row].max()), "bytes")
             name = role.replace("_", " ")
-            parts.append(f'<path fill="{_COLOURS[row]}" d="{path}"><title>{name}: up to {most}</title></path>')
+            parts.append(
+                f'<path fill="{_COLOURS[row]}" d="{path}"><title>{name}: up to {most}</title></path>'
+            )
         below = above
     return parts
 
@@ -132,10 +136,12 @@ def _phases(phases: list[str], x: npt.NDArray[np.float64]) -> list[str]:
         left, right = float(x[start]), float(x[position])
         parts.append(f'<line class="axis" x1="{left:.1f}" x2="{left:.1f}" y1="{y}" y2="{y + 8}"/>')
         if right - left > 56:  # the width of "backward" in pixels
-            middle = (left + right) / 2
-            parts.append(f'<text class="soft" x="{middle:.1f}" y="{y + 22}" text-anchor="middle">{phases[start]}</text>')
+            at = f'x="{(left + right) / 2:.1f}" y="{y + 22}"'
+            parts.append(f'<text class="soft" {at} text-anchor="middle">{phases[start]}</text>')
         start = position
-    parts.append(f'<text class="soft" x="{_LEFT}" y="{y + 44}">ops of one training step, in execution order</text>')
+    parts.append(
+        f'<text class="soft" x="{_LEFT}" y="{y + 44}">ops of one training step, in execution order</text>'
+    )
     return parts
 
 
@@ -155,11 +161,9 @@ def _names(alive: tuple[AliveTensor, ...], roles: tuple[str, ...]) -> list[str]:
     rest = sum(tensor.size_bytes for tensor in alive[_NAMED:])
     if rest:
         line = y + 24 + 25 * _NAMED
-        text = f"and {len(alive) - _NAMED} more"
+        text, size = f"and {len(alive) - _NAMED} more", format_quantity(rest, "bytes")
         parts.append(f'<text class="soft" x="{x + 17}" y="{line}">{text}</text>')
-        parts.append(
-            f'<text class="soft" x="{_WIDTH - 12}" y="{line}" text-anchor="end">{format_quantity(rest, "bytes")}</text>'
-        )
+        parts.append(f'<text class="soft" x="{_WIDTH - 12}" y="{line}" text-anchor="end">{size}</text>')
     return parts + _legend(roles, {tensor.role for tensor in alive})
 
 
@@ -169,6 +173,8 @@ def _legend(roles: tuple[str, ...], present: set[str]) -> list[str]:
     for number, role in enumerate(reversed([role for role in roles if role in present])):
         column, row = number % 2, number // 2
         left, line = x + 140 * column, y - 20 * row
-        parts.append(f'<rect x="{left}" y="{line - 10}" width="11" height="11" fill="{_COLOURS[roles.index(role)]}"/>')
+        parts.append(
+            f'<rect x="{left}" y="{line - 10}" width="11" height="11" fill="{_COLOURS[roles.index(role)]}"/>'
+        )
         parts.append(f'<text class="soft" x="{left + 17}" y="{line}">{role.replace("_", " ")}</text>')
     return parts

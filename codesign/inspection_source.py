@@ -58,7 +58,9 @@ def parse_input(text: str) -> InputSpec:
             f"an input must be positive sizes joined by x, such as 8x3x64x64 or 8x128:int64, but got {text!r}"
         )
     if dtype and dtype not in _DTYPES:
-        raise SourceError(f"no dtype named {dtype!r}{_nearest(dtype, list(_DTYPES))} (known: {', '.join(_DTYPES)})")
+        raise SourceError(
+            f"no dtype named {dtype!r}{_nearest(dtype, list(_DTYPES))} (known: {', '.join(_DTYPES)})"
+        )
     return InputSpec(shape=tuple(map(int, parts)), dtype=_DTYPES.get(dtype))
 
 
@@ -99,7 +101,8 @@ def _load(address: str) -> object:
     home, _, name = address.rpartition(":")
     if not home or not name:
         raise SourceError(
-            f"an address must be MODULE:CALLABLE, such as mypkg.nets:build or ./net.py:build, but got {address!r}"
+            "an address must be MODULE:CALLABLE, such as mypkg.nets:build or ./net.py:build, but got "
+            f"{address!r}"
         )
     module = _from_file(Path(home)) if home.endswith(".py") or "/" in home else _from_import(home)
     found = getattr(module, name, None)
@@ -132,7 +135,8 @@ def _from_import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise SourceError(
-            f"cannot import {name!r}: {error}; run where the module is found, or give its file: ./net.py:build"
+            f"cannot import {name!r}: {error}; run where the module is found, or give its file, "
+            "such as ./net.py:build"
         ) from error
     except Exception as error:
         raise SourceError(f"{name!r} cannot be imported: {_where(error)}") from error
@@ -140,7 +144,9 @@ def _from_import(name: str) -> ModuleType:
 
 def _build(factory: object, address: str) -> object:
     if not callable(factory):
-        raise SourceError(f"{address} must be callable and build a model, but it is a {type(factory).__name__}")
+        raise SourceError(
+            f"{address} must be callable and build a model, but it is a {type(factory).__name__}"
+        )
     try:
         return cast("object", factory())
     except Exception as error:
@@ -165,7 +171,9 @@ def _torchvision(name: str) -> nn.Module:
     try:
         return cast("nn.Module", models.get_model(name, weights=None))
     except ValueError as error:
-        raise SourceError(f"torchvision has no model named {name!r}{_nearest(name, models.list_models())}") from error
+        raise SourceError(
+            f"torchvision has no model named {name!r}{_nearest(name, models.list_models())}"
+        ) from error
 
 
 def _timm(name: str) -> nn.Module:

@@ -8,8 +8,10 @@ backward pass, which the fake op gives as empty.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,8 +37,8 @@ def _unreduced(args: tuple[object, ...]) -> dict[int, int]:
     prediction, target = args[0], args[1]
     assert isinstance(prediction, Tensor)
     assert isinstance(target, Tensor)
-    shape = torch.broadcast_shapes(prediction.shape, target.shape)
-    return {0: shape.numel() * prediction.element_size()}
+    shape = np.broadcast_shapes(tuple(prediction.shape), tuple(target.shape))
+    return {0: math.prod(shape) * prediction.element_size()}
 
 
 def _lstm_workspace(args: tuple[object, ...]) -> dict[int, int]:

@@ -157,8 +157,14 @@ def _immediate_order(structure: Structure) -> tuple[int, ...]:
         last_use.update((index, position) for index in (*op.inputs, *op.outputs))
     after: dict[int, list[int]] = {}
     for component in update_components(structure):
-        touched = {i for position in component for i in (*structure.ops[position].inputs, *structure.ops[position].outputs)}
-        anchor = max((last_use[index] for index in touched if index in last_use), default=rest[-1] if rest else -1)
+        touched = {
+            i
+            for position in component
+            for i in (*structure.ops[position].inputs, *structure.ops[position].outputs)
+        }
+        anchor = max(
+            (last_use[index] for index in touched if index in last_use), default=rest[-1] if rest else -1
+        )
         after.setdefault(anchor, []).extend(component)
     order = list(after.get(-1, ()))
     for position in rest:

@@ -48,9 +48,7 @@ def _frozen(structure: Structure, trained: frozenset[int]) -> Structure:
     ops = tuple(needed.values())
     gradients = {w: g for w, g in structure.gradients.items() if w in trained}
     born, last, persistent = _lifetimes(structure, needed)
-    read_back = {
-        index for op in ops if op.phase not in (Phase.FORWARD, Phase.UPDATE) for index in op.inputs
-    }
+    read_back = {index for op in ops if op.phase not in (Phase.FORWARD, Phase.UPDATE) for index in op.inputs}
     tensors = tuple(
         replace(tensor, role=Role.ACTIVATION) if tensor.role is Role.SAVED and i not in read_back else tensor
         for i, tensor in enumerate(structure.tensors)

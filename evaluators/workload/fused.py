@@ -23,7 +23,7 @@ def inner(number: int, *shape: int) -> View:
 
 
 def _gradient(a: View, b: View, out: View, written: Operand) -> Part:
-    """Return a gradient of the product `a @ b -> out`; the operand that is written stands for its gradient."""
+    """Return a gradient of the product `a @ b -> out`: what is written stands for its operand's gradient."""
     return part("attention", replace(product(a, b, out), output=written))
 
 
@@ -72,7 +72,9 @@ def _attention_backward(call: Call) -> Sequence[Part]:
 def _steps(view: View) -> View:
     """View `(time, batch, features)` as one tall matrix: the loops do not know which rows are time."""
     rows = view.shape[0] * view.shape[1]
-    return View(storage=view.storage, offset=view.offset, shape=(rows, view.shape[2]), strides=(view.shape[2], 1))
+    return View(
+        storage=view.storage, offset=view.offset, shape=(rows, view.shape[2]), strides=(view.shape[2], 1)
+    )
 
 
 def _lstm(call: Call) -> Sequence[Part]:
@@ -101,7 +103,9 @@ def _lstm_backward(call: Call) -> Sequence[Part]:
     carried = inner(1, x.shape[0] * x.shape[1], w_hidden.shape[1])
     recurrent = product(carried, _transposed(w_hidden), gates)
     parts = [
-        Part(kind="elementwise", inputs=(*incoming, cell, workspace), outputs=(gates, grad_hidden, grad_cell)),
+        Part(
+            kind="elementwise", inputs=(*incoming, cell, workspace), outputs=(gates, grad_hidden, grad_cell)
+        ),
         part("linear", replace(recurrent, output=Operand.INPUT)),
     ]
     for a, b, written in (
@@ -118,7 +122,9 @@ def _linear(x: View, w: View, bias: View, out: View) -> Part:
     return part("linear", product(_steps(x), _transposed(w), out), (bias,))
 
 
-def _self_attention(x: View, heads: int, weights: Sequence[View], out: View, mask: Sequence[View]) -> list[Part]:
+def _self_attention(
+    x: View, heads: int, weights: Sequence[View], out: View, mask: Sequence[View]
+) -> list[Part]:
     """Projection to q, k and v, attention, projection of the heads' results."""
     w_qkv, b_qkv, w_out, b_out = weights
     b, t, width = x.shape

@@ -290,7 +290,9 @@ class Workload:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of the forward pass."""
-        return sum(op.contraction.nest.macs for op in self.ops if op.contraction and op.phase is Phase.FORWARD)
+        return sum(
+            op.contraction.nest.macs for op in self.ops if op.contraction and op.phase is Phase.FORWARD
+        )
 
     @property
     def backward_macs(self) -> int:

@@ -42,7 +42,8 @@ _KINDS: dict[str, str] = {
         "linalg_vector_norm _foreach_norm value_selecting_reduction_backward trace"
     ),
     "copy": (
-        "clone copy copy_ lift_fresh _to_copy cat stack contiguous constant_pad_nd slice_backward select_backward "
+        "clone copy copy_ lift_fresh _to_copy "
+        "cat stack contiguous constant_pad_nd slice_backward select_backward "
         "slice_scatter select_scatter as_strided_scatter diagonal_backward unfold_backward flip roll repeat "
         "reflection_pad1d reflection_pad2d reflection_pad3d reflection_pad1d_backward "
         "reflection_pad2d_backward reflection_pad3d_backward replication_pad1d replication_pad2d "
@@ -99,6 +100,7 @@ def kind_of(call: Call) -> str | None:
     if kind is None and call.is_pointwise:
         return "elementwise"
     return kind
+
 
 def _aten(names: str) -> frozenset[str]:
     return frozenset(f"aten::{name}" for name in names.split())

@@ -53,10 +53,13 @@ def apply_loss(loss: Loss, output: object, targets: list[Tensor]) -> Tensor:
         for term in terms[1:]:
             value = value + term
     if not isinstance(value, Tensor):
-        raise TraceError(f"a loss must return a tensor with one element, but it returned {type(value).__name__}")
+        raise TraceError(
+            f"a loss must return a tensor with one element, but it returned {type(value).__name__}"
+        )
     if value.numel() != 1:
         raise TraceError(
-            f"a loss must be one number, but it has shape {tuple(value.shape)}; reduce it with .mean() or .sum()"
+            f"a loss must be one number, but it has shape {tuple(value.shape)}; "
+            "reduce it with .mean() or .sum()"
         )
     return value
 
@@ -74,8 +77,8 @@ def _float_tensors(output: object) -> list[Tensor]:
     ]
     if not tensors:
         raise TraceError(
-            f"a model must return a floating-point tensor (or a tuple, list or dict of them), but it returned "
-            f"{type(output).__name__}; give a loss callable that takes what it returns"
+            "a model must return a floating-point tensor (or a tuple, list or dict of them), but it "
+            f"returned {type(output).__name__}; give a loss callable that takes what it returns"
         )
     return tensors
 

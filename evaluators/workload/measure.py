@@ -21,11 +21,11 @@ from evaluators.workload.optimizers import Optimizer
 from evaluators.workload.twin import select_trainable
 
 
-class _LiveBytes(TorchDispatchMode):
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sum the bytes of the storages that are alive, and keep the largest sum."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live_bytes = 0
         self.peak_bytes = 0
         self._known: set[int] = set()

@@ -55,7 +55,7 @@ def timeline(workload: Workload) -> Timeline:
     change -= np.bincount(structure.last[moving] + 1, weights=sizes[moving], minlength=count + 1)
     return Timeline(
         persistent_bits=float(sizes[structure.persistent].sum()),
-        transient_bits=np.cumsum(change)[:count],
+        transient_bits=np.cumsum(change, dtype=np.float64)[:count],
         born=structure.born,
         last=structure.last,
         stored_bits=sizes,

@@ -125,10 +125,16 @@ def execution_orders(layers: Sequence[Layer]) -> tuple[Orders, ...]:
     step = count
     for position in reversed(range(count)):
         if layers[position].trains:
-            orders.append(Orders(forward=position, calc_gradient=step, calc_derivative=step + 1, apply_gradient=step + 2))
+            orders.append(
+                Orders(
+                    forward=position, calc_gradient=step, calc_derivative=step + 1, apply_gradient=step + 2
+                )
+            )
             step += 3
         else:
-            orders.append(Orders(forward=position, calc_gradient=step, calc_derivative=step, apply_gradient=step))
+            orders.append(
+                Orders(forward=position, calc_gradient=step, calc_derivative=step, apply_gradient=step)
+            )
             step += 1
     return tuple(reversed(orders))
 
@@ -153,7 +159,9 @@ def requests(layers: Sequence[Layer], *, clip_gradients: bool = False) -> Reques
     _check_order(layers)
     orders = execution_orders(layers)
     end = max(order.apply_gradient for order in orders)
-    first_trained = min((i for i, layer in enumerate(layers) if layer.trains and layer.weights), default=len(layers))
+    first_trained = min(
+        (i for i, layer in enumerate(layers) if layer.trains and layer.weights), default=len(layers)
+    )
     outputs, derivatives = _activations(layers, orders, first_trained)
     tensors: list[_Tensor] = []
     for position, layer in enumerate(layers):

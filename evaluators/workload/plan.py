@@ -101,7 +101,9 @@ def persistent_bytes(workload: Workload) -> int:
     return int(_whole_bytes(workload.stored_bits[workload.structure.persistent]).sum())
 
 
-def _request_sizes(workload: Workload, request_of: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+def _request_sizes(
+    workload: Workload, request_of: npt.NDArray[np.int64], count: int
+) -> npt.NDArray[np.int64]:
     held = request_of >= 0
     sizes = np.zeros(count, dtype=np.int64)
     np.maximum.at(sizes, request_of[held], _whole_bytes(workload.stored_bits[held]))

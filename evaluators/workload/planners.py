@@ -43,7 +43,11 @@ class Requests:
                 "requests need a size, a start, an end and a gradient flag each, but got "
                 f"{count}, {len(self.starts)}, {len(self.ends)}, {len(self.is_weight_gradient)}"
             )
-        if bool(np.any(self.sizes < 0)) or bool(np.any(self.starts >= self.ends)) or bool(np.any(self.starts < 0)):
+        if (
+            bool(np.any(self.sizes < 0))
+            or bool(np.any(self.starts >= self.ends))
+            or bool(np.any(self.starts < 0))
+        ):
             bad = int(np.argmax((self.sizes < 0) | (self.starts >= self.ends) | (self.starts < 0)))
             raise PlanError(
                 "0 <= size and 0 <= start < end must hold, but request "
@@ -89,7 +93,9 @@ def _in_order_of_start(requests: Requests) -> list[int]:
 
 def plan_basic(requests: Requests) -> Offsets:
     """Lay everything side by side: nothing is shared."""
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(requests.sizes)[:-1]])[: len(requests.sizes)]
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(requests.sizes)[:-1]])[
+        : len(requests.sizes)
+    ]
 
 
 def plan_v1(requests: Requests) -> Offsets:
@@ -123,7 +129,9 @@ def plan_v2(requests: Requests) -> Offsets:
     rest = [i for i in order if not requests.is_weight_gradient[i]]
     _stack(requests, rest, offsets, 0)
     top = max((int(offsets[i] + requests.sizes[i]) for i in rest), default=0)
-    gradients = sorted((i for i in order if requests.is_weight_gradient[i]), key=lambda i: -int(requests.sizes[i]))
+    gradients = sorted(
+        (i for i in order if requests.is_weight_gradient[i]), key=lambda i: -int(requests.sizes[i])
+    )
     slots: list[tuple[int, list[int]]] = []  # offset, tenants; in order of size, so any slot is large enough
     for i in gradients:
         for offset, tenants in slots:
@@ -173,7 +181,8 @@ def check(requests: Requests, offsets: Offsets) -> None:
         clash[i] = False
         if bool(clash.any()):
             raise PlanError(
-                f"tensors alive together must not share memory, but requests {int(i)} and {int(np.argmax(clash))} do"
+                "tensors alive together must not share memory, but requests "
+                f"{int(i)} and {int(np.argmax(clash))} do"
             )
 
 

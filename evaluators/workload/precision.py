@@ -59,7 +59,11 @@ def mixed_precision(workload: Workload, *, bits: int = 16) -> Workload:
 def _with_masters(structure: Structure, master_of: dict[int, int]) -> Structure:
     count = len(master_of)
     masters = tuple(
-        replace(structure.tensors[weight], name=f"{structure.tensors[weight].name}.master", role=Role.OPTIMIZER_STATE)
+        replace(
+            structure.tensors[weight],
+            name=f"{structure.tensors[weight].name}.master",
+            role=Role.OPTIMIZER_STATE,
+        )
         for weight in master_of
     )
     last = max(len(structure.ops) - 1, 0)
@@ -84,5 +88,3 @@ def _through_master(op: Op, master_of: dict[int, int]) -> Op:
     inputs = tuple(master_of.get(index, index) for index in op.inputs)
     masters = tuple(master_of[index] for index in op.outputs if index in master_of)
     return replace(op, inputs=inputs, outputs=(*op.outputs, *masters), write_elements=())
-
-

@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -115,11 +116,11 @@ class FloatIndexError(TypeError):
         self.storage = storage
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Record every call made while this mode is active."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self.storages: list[Storage] = []
         self.region = Region.FORWARD
@@ -191,7 +192,7 @@ class Recorder(TorchDispatchMode):
                 outputs=outputs,
                 written=written,
                 region=self.region,
-                node=torch.autograd._get_sequence_nr() - 1 if makes_node else node._sequence_nr(),
+                node=_get_sequence_nr() - 1 if makes_node else node._sequence_nr(),
                 recomputed=recomputed,
                 module=self.module_stack[-1] if self.module_stack else "",
                 is_pointwise=signature.is_pointwise,
@@ -283,4 +284,3 @@ def _new_storage(tensor: Tensor, size_bytes: int, born: int) -> Storage:
     if tensor.numel() * tensor.element_size() != size_bytes:  # a view of something larger: count it all
         shape = (size_bytes // tensor.element_size(),)
     return Storage(shape=shape, dtype_bits=8 * tensor.element_size(), born=born)
-

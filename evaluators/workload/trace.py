@@ -60,7 +60,8 @@ def trace(
     structure = assemble(recorder, names)
     if structure.unmodelled:
         warnings.warn(
-            f"costed as memory-bound, because their arithmetic is not modelled: {', '.join(structure.unmodelled)}",
+            "costed as memory-bound, because their arithmetic is not modelled: "
+            f"{', '.join(structure.unmodelled)}",
             UnmodelledOpWarning,
             stacklevel=2,
         )
@@ -111,7 +112,9 @@ class _Step:
         with gradients, recorder, module_paths(recorder, self.twin), blamed(recorder):
             return self.twin(*self.examples)
 
-    def _names(self, recorder: Recorder, parameters: Sequence[nn.Parameter], states: Sequence[State]) -> Names:
+    def _names(
+        self, recorder: Recorder, parameters: Sequence[nn.Parameter], states: Sequence[State]
+    ) -> Names:
         names = Names()
         for position, tensor in enumerate(self.examples):
             names.inputs[recorder.register(tensor).storage] = f"input{position}"
@@ -126,4 +129,3 @@ class _Step:
             for position, storage in enumerate(storages):
                 names.states[storage] = f"{path_of[id(parameter)]}.state{position}"
         return names
-

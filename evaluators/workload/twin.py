@@ -82,7 +82,9 @@ def _tensors_of(model: nn.Module) -> Iterator[Tensor]:
 def _aliased(tensor: Tensor, bases: dict[int, Tensor]) -> Tensor:
     """Return the fake of a tensor; tensors that share a storage get fakes that share one."""
     if tensor.layout is not torch.strided:
-        raise TraceError(f"parameters and buffers must be dense, but got {tensor.layout} of {tuple(tensor.shape)}")
+        raise TraceError(
+            f"parameters and buffers must be dense, but got {tensor.layout} of {tuple(tensor.shape)}"
+        )
     size_bytes = tensor.untyped_storage().nbytes()
     if size_bytes == tensor.numel() * tensor.element_size() and tensor.storage_offset() == 0:
         key = tensor.untyped_storage()._cdata

@@ -147,9 +147,7 @@ def test_rewrite_is_an_overlay(step: Workload) -> None:
         ({"density": {0: 1.5}}, r"0 <= density <= 1.0 must hold, but got density\[0\]=1.5"),
     ],
 )
-def test_rewrite_refuses_nonsense(
-    step: Workload, change: dict[str, dict[int, float]], message: str
-) -> None:
+def test_rewrite_refuses_nonsense(step: Workload, change: dict[str, dict[int, float]], message: str) -> None:
     with pytest.raises(WorkloadError, match=message):
         step.rewrite(**change)
 
