@@ -6,6 +6,7 @@ goes to the log. It ends when its input ends, and (on Linux) when its driver die
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -40,6 +41,11 @@ class Worker:
 
             self._loaded = Problem(self._study, cache=self._folder.cache_path)
         return self._loaded
+
+    def warm_up(self) -> None:
+        """Import and read what every trial needs, while the driver is still busy; problems wait."""
+        with contextlib.suppress(ValueError):  # said where it matters: when the networks are described
+            _ = self._problem().bench.splits
 
     def describe(self) -> None:
         """Write the layers of every network of the space."""
@@ -78,6 +84,7 @@ def main(path: str) -> None:
 
     torch.set_num_threads(1)
     worker = Worker(Path(path))
+    worker.warm_up()
     for line in sys.stdin:
         task = json.loads(line)
         if task["task"] == "describe":
