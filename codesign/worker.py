@@ -44,7 +44,7 @@ class Worker:
 
     def warm_up(self) -> None:
         """Import and read what every trial needs, while the driver is still busy; problems wait."""
-        with contextlib.suppress(ValueError):  # said where it matters: when the networks are described
+        with contextlib.suppress(Exception):  # said where it matters: when the networks are described
             _ = self._problem().bench.splits
 
     def describe(self) -> None:
@@ -90,8 +90,11 @@ def main(path: str) -> None:
         if task["task"] == "describe":
             try:
                 worker.describe()
-            except ValueError as error:  # missing data, a network that cannot be built: the user's to mend
-                answers.write(json.dumps({"finished": None, "error": str(error)}) + "\n")
+            except Exception as error:  # data, networks and user code: the driver says it and stops
+                traceback.print_exc()
+                ours = isinstance(error, ValueError)
+                said = str(error) if ours else f"{type(error).__name__}: {error}"
+                answers.write(json.dumps({"error": said}) + "\n")
         else:
             worker.evaluate(int(task["number"]))
             answers.write(json.dumps({"finished": task["number"]}) + "\n")
