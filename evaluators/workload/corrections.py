@@ -1,15 +1,17 @@
 """Storages that torch's real CPU kernels make larger than their fake versions say.
 
 Found by comparing real and fake storages for every op of torch's own op database (677 ops, PyTorch 2.13):
-four losses reduce into the buffer of their unreduced result, and oneDNN's LSTM hands its workspace to the
-backward pass, which the fake op gives as empty.
+four losses reduce into the buffer of their unreduced result. By comparing whole networks: oneDNN's LSTM hands
+its workspace to the backward pass, which the fake op gives as empty, and oneDNN's convolutions compute a
+weight's gradient that nobody asked for where they compute the bias's.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -87,6 +89,43 @@ def _probe(steps: int, batch: int, features: int, hidden: int) -> int:
             train=True,
         )
     return int(result[3].untyped_storage().nbytes())
+
+
+def scratch_bytes(name: str, args: tuple[object, ...]) -> int:
+    """Return what a real kernel allocates and gives up within the call, beyond its fake outputs.
+
+    oneDNN computes the gradients of weight and bias together: where only the bias trains, the gradient of
+    the weight is made all the same and dropped.
+
+    Args:
+        name: Qualified op name.
+        args: All arguments in the schema's order.
+    """
+    if name != "aten::convolution_backward":
+        return 0
+    weight, mask = args[2], args[10]
+    assert isinstance(weight, Tensor)
+    assert isinstance(mask, (list, tuple))
+    if mask[1] or not mask[2] or "Mkldnn" not in _convolution_backend(args):
+        return 0
+    return int(weight.numel() * weight.element_size())
+
+
+def _convolution_backend(args: tuple[object, ...]) -> str:
+    """Return the name of the kernel that torch chooses; it chooses for one dimension as for two."""
+    x, weight, bias_sizes, stride, padding, dilation, transposed, output_padding, groups = args[1:10]
+    assert isinstance(x, Tensor)
+    assert isinstance(weight, Tensor)
+    spatial = [padding, stride, dilation, output_padding]
+    padding, stride, dilation, output_padding = (list(cast("Sequence[int]", value)) for value in spatial)
+    if weight.ndim == 3:
+        x, weight = x.unsqueeze(2), weight.unsqueeze(2)
+        padding, stride = [0, *padding], [1, *stride]
+        dilation, output_padding = [1, *dilation], [0, *output_padding]
+    backend = torch._C._select_conv_backend(
+        x, weight, None, stride, padding, dilation, transposed, output_padding, groups, bias_sizes
+    )
+    return str(backend)
 
 
 _CORRECTIONS: dict[str, Correction] = {

@@ -25,7 +25,7 @@ from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from evaluators.workload.corrections import true_sizes_bytes
+from evaluators.workload.corrections import scratch_bytes, true_sizes_bytes
 
 
 class Region(Enum):
@@ -169,6 +169,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outputs = tuple(views_of((self._describe(result, len(self.calls)),)))
         for position, size_bytes in true_sizes_bytes(signature.name, ordered).items():
             self._resize(outputs[position].storage, size_bytes)
+        scratch = scratch_bytes(signature.name, ordered)
+        if scratch:
+            call = len(self.calls)
+            self.storages.append(Storage(shape=(scratch,), dtype_bits=8, born=call, last=call))
         self._append(signature, described, outputs)
         return result
 
