@@ -15,38 +15,37 @@ if TYPE_CHECKING:
     from evaluators.workload.optimizers import Optimizer
 
 
+Address = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODULE:CALLABLE",
+        help="Builds the model: pkg.mod:factory, ./net.py:build, torchvision:NAME or timm:NAME.",
+    ),
+]
+Shapes = Annotated[
+    list[str],
+    typer.Option("--input", metavar="SHAPE", help="8x3x64x64 or 8x128:int64; once per input of the model."),
+]
+LossName = Annotated[
+    str, typer.Option("--loss", metavar="LOSS", help="cross_entropy, mse, or module:callable.")
+]
+Rule = Annotated[str, typer.Option("--optimizer", metavar="RULE", help="sgd, momentum, adam or adamw.")]
+Trains = Annotated[str, typer.Option("--train", metavar="WHAT", help="all, none, bias or last:K (layers).")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON (with a `version`) instead of text.")]
+Picture = Annotated[
+    Path | None,
+    typer.Option("--picture", help="SVG of memory over the step [default: memory.svg; none with --json]."),
+]
+
+
 def inspect(
-    address: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODULE:CALLABLE",
-            help="Builds the model: pkg.mod:factory, ./net.py:build, torchvision:NAME or timm:NAME.",
-        ),
-    ],
-    inputs: Annotated[
-        list[str],
-        typer.Option(
-            "--input", metavar="SHAPE", help="8x3x64x64 or 8x128:int64; once per input of the model."
-        ),
-    ],
-    loss: Annotated[
-        str, typer.Option("--loss", metavar="LOSS", help="cross_entropy, mse, or module:callable.")
-    ] = "cross_entropy",
-    optimizer: Annotated[
-        str, typer.Option("--optimizer", metavar="RULE", help="sgd, momentum, adam or adamw.")
-    ] = "sgd",
-    train: Annotated[
-        str, typer.Option("--train", metavar="WHAT", help="all, none, bias or last:K (layers).")
-    ] = "all",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON (with a `version`) instead of text.")
-    ] = False,
-    picture: Annotated[
-        Path | None,
-        typer.Option(
-            "--picture", help="SVG of memory over the step [default: memory.svg; none with --json]."
-        ),
-    ] = None,
+    address: Address,
+    inputs: Shapes,
+    loss: LossName = "cross_entropy",
+    optimizer: Rule = "sgd",
+    train: Trains = "all",
+    as_json: Json = False,
+    picture: Picture = None,
 ) -> None:
     """Say what a torch model needs: parameters, MACs, peak memory in training and inference, plans for it.
 

@@ -31,6 +31,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: set[int] = set()
 
     def count(self, value: object) -> None:
+        """Count the storages of the tensors in a structure that are not yet known."""
         for leaf in pytree.tree_leaves(value):
             if isinstance(leaf, Tensor):
                 storage = leaf.untyped_storage()

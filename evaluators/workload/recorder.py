@@ -276,6 +276,7 @@ def module_paths(recorder: Recorder, model: nn.Module) -> Iterator[None]:
 
 
 def views_of(values: tuple[Value, ...]) -> Iterator[View]:
+    """Yield the tensors among values, those inside lists too."""
     for value in values:
         if isinstance(value, View):
             yield value

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from evaluators.workload.assemble import Names, assemble
+from evaluators.workload.assemble import assemble
 from evaluators.workload.blame import blamed
 from evaluators.workload.errors import IndexInputError, UnmodelledOpWarning
 from evaluators.workload.graph import Workload, as_stored
 from evaluators.workload.losses import Loss, apply_loss, make_targets
 from evaluators.workload.optimizers import Optimizer, State, initial_state, update
 from evaluators.workload.recorder import FloatIndexError, Recorder, Region, module_paths
+from evaluators.workload.sources import Names
 from evaluators.workload.twin import fake_like, fake_mode, fake_twin, select_trainable
 
 

@@ -30,7 +30,8 @@ WIDTH = neighbour.WIDTH
 MODEL = nn.Linear(4, 4)
 
 def build():
-    return nn.Sequential(nn.Conv2d(3, WIDTH, 3), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.Flatten(), nn.Linear(WIDTH * 36, 10))
+    body = [nn.Conv2d(3, WIDTH, 3), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*body, nn.Linear(WIDTH * 36, 10))
 
 def tokens():
     return nn.Sequential(nn.Embedding(50, 16), nn.Linear(16, 50))
@@ -66,7 +67,9 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def figures(net: str, *options: str) -> dict[str, object]:
     app = typer.Typer()
     app.command()(inspect)
-    result = CliRunner().invoke(app, [f"{net}:build", "--input", "8x3x8x8", "--json", *options], catch_exceptions=False)
+    result = CliRunner().invoke(
+        app, [f"{net}:build", "--input", "8x3x8x8", "--json", *options], catch_exceptions=False
+    )
     assert result.exit_code == 0
     return dict(json.loads(result.stdout))
 
@@ -84,7 +87,12 @@ def test_the_json_has_what_was_promised(net: str) -> None:
     for planned in (found["planned"], found["planned_inference"]):
         assert isinstance(planned, dict)
         assert list(planned) == ["basic", "v1", "v2", "v3", "best", "lower_bound"]
-        assert planned["lower_bound"] <= planned["best"] <= 1.02 * planned["lower_bound"] <= 1.02 * planned["basic"]
+        assert (
+            planned["lower_bound"]
+            <= planned["best"]
+            <= 1.02 * planned["lower_bound"]
+            <= 1.02 * planned["basic"]
+        )
     assert found["unmodelled_ops"] == []
     assert not list(Path().glob("*.svg"))  # no picture unless it is asked for
 
@@ -101,7 +109,15 @@ def test_on_a_terminal_it_prints_and_draws(net: str) -> None:
     app.command()(inspect)
     result = CliRunner().invoke(app, [f"{net}:build", "--input", "8x3x8x8"], catch_exceptions=False)
     assert result.exit_code == 0
-    for word in ("parameters", "MACs backward", "torch", "planned: best", "lower bound", "largest tensors", "memory.svg"):
+    for word in (
+        "parameters",
+        "MACs backward",
+        "torch",
+        "planned: best",
+        "lower bound",
+        "largest tensors",
+        "memory.svg",
+    ):
         assert word in result.stdout
     assert ElementTree.parse("memory.svg").getroot().tag.endswith("svg")
 
@@ -182,7 +198,10 @@ def test_inputs() -> None:
         ("./net.py:WIDTH", "must be callable and build a model, but it is a int"),
         ("./net.py:number", "must build a torch.nn.Module, but it returned int"),
         ("./net.py:needs", "must build the model without arguments, but it raised: TypeError"),
-        ("./broken.py:build", r"cannot be imported: ModuleNotFoundError: .*nowhere_to_be_found.*broken.py:1\)"),
+        (
+            "./broken.py:build",
+            r"cannot be imported: ModuleNotFoundError: .*nowhere_to_be_found.*broken.py:1\)",
+        ),
         ("no.such.module:build", r"cannot import 'no.such.module'.*or give its file, such as ./net.py:build"),
         ("timm:resnet18", "cannot import 'timm'"),
     ],
@@ -213,7 +232,7 @@ def test_a_model_may_stand_there_ready_made(net: str) -> None:
 def test_losses(net: str) -> None:
     assert load_loss("mse") == "mse"
     assert callable(load_loss(f"{net}:squared"))
-    with pytest.raises(SourceError, match="a loss must be callable, but ./net.py:WIDTH is a int"):
+    with pytest.raises(SourceError, match=r"a loss must be callable, but ./net.py:WIDTH is a int"):
         load_loss(f"{net}:WIDTH")
 
 
@@ -223,9 +242,11 @@ def test_losses(net: str) -> None:
         (("--optimizer", "adma"), CodesignError, r"no optimizer named 'adma'; did you mean 'adam'\?"),
         (("--train", "last"), WorkloadError, "all, none, bias or last:K"),
         (("--loss", "msr"), TraceError, r"no loss named 'msr'; did you mean 'mse'\?"),
-        (("--input", "4"), TraceError, "the trace stopped at"),
+        (("--input", "4"), TraceError, r"the trace stopped at"),
     ],
 )
-def test_options_that_are_wrong(net: str, options: tuple[str, ...], error: type[Exception], message: str) -> None:
+def test_options_that_are_wrong(
+    net: str, options: tuple[str, ...], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         figures(net, *options)

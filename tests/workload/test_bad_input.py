@@ -58,7 +58,9 @@ def test_the_module_that_failed_is_named() -> None:
 
 
 def test_a_wrong_shape_is_one_message(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(TraceError, match=r"\(in module 'body.0'\).*check the shapes and dtypes of the inputs"):
+    with pytest.raises(
+        TraceError, match=r"\(in module 'body.0'\).*check the shapes and dtypes of the inputs"
+    ):
         trace(Inner(), (torch.zeros(2, 5),), loss="mse")
     assert not caplog.records  # torch's own report of the same error is kept quiet
 
@@ -74,7 +76,10 @@ def test_an_error_of_the_loss_names_its_line() -> None:
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (lambda output: output, r"a loss must be one number, but it has shape \(2, 4\); reduce it with .mean\(\)"),
+        (
+            lambda output: output,
+            r"a loss must be one number, but it has shape \(2, 4\); reduce it with .mean\(\)",
+        ),
         (lambda output: 0.5, r"a loss must return a tensor with one element, but it returned float"),
         ("cross_entorpy", r"no loss named 'cross_entorpy'; did you mean 'cross_entropy'\?"),
     ],
@@ -89,12 +94,14 @@ def test_a_model_without_a_floating_point_output() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.argmax(-1)
 
-    with pytest.raises(TraceError, match="must return a floating-point tensor .* but it returned"):
+    with pytest.raises(TraceError, match=r"must return a floating-point tensor .* but it returned"):
         trace(Counts(), (X,), loss="mse")
 
 
 def test_floating_point_indices_name_the_input() -> None:
-    with pytest.raises(IndexInputError, match="must be integers, but input 0 has a floating-point dtype") as caught:
+    with pytest.raises(
+        IndexInputError, match="must be integers, but input 0 has a floating-point dtype"
+    ) as caught:
         trace(nn.Embedding(10, 4), (X,), training=False)
     assert caught.value.position == 0
 
@@ -110,7 +117,9 @@ def test_floating_point_indices_that_are_computed() -> None:
 
 
 def test_a_lazy_parameter() -> None:
-    with pytest.raises(TraceError, match=r"every parameter must have a shape, but \.weight is lazy; run the model"):
+    with pytest.raises(
+        TraceError, match=r"every parameter must have a shape, but \.weight is lazy; run the model"
+    ):
         trace(nn.LazyLinear(4), (X,), training=False)
 
 
@@ -124,7 +133,9 @@ def test_a_sparse_buffer() -> None:
 def test_a_model_that_cannot_be_copied() -> None:
     model = nn.Linear(4, 4)
     model.lock = threading.Lock()  # type: ignore[assignment]
-    with pytest.raises(TraceError, match=r"the model must be copyable .* but Linear is not: .*keep open files, locks"):
+    with pytest.raises(
+        TraceError, match=r"the model must be copyable .* but Linear is not: .*keep open files, locks"
+    ):
         trace(model, (X,), training=False)
 
 
@@ -150,7 +161,9 @@ def test_schemes_select_what_they_say() -> None:
     assert select_parameters(model, images, "none") == ()
     assert select_parameters(model, images, "bias") == ("0.bias", "1.bias", "3.bias")
     assert select_parameters(model, images, "last:1") == ("3.weight", "3.bias")
-    assert len(select_parameters(model, images, "last:2")) == len(select_parameters(model, images, "all")) == 6
+    assert (
+        len(select_parameters(model, images, "last:2")) == len(select_parameters(model, images, "all")) == 6
+    )
     model[0].weight.requires_grad_(False)
     assert "0.weight" not in select_parameters(model, images, "all")
 

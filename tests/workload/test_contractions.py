@@ -104,7 +104,9 @@ def test_batched_product_puts_the_batch_in_groups() -> None:
 
 
 def test_product_with_one_shared_matrix_is_one_taller_product() -> None:
-    model = Wrapped(lambda self, x: torch.matmul(self.a.weight.expand(3, 4, 6), x), a=nn.Linear(6, 4, bias=False))
+    model = Wrapped(
+        lambda self, x: torch.matmul(self.a.weight.expand(3, 4, 6), x), a=nn.Linear(6, 4, bias=False)
+    )
     nest = only_nest(model, torch.zeros(3, 6, 9))
     assert nest == LoopNest(b=27, k=4, c=6)
 
@@ -145,7 +147,9 @@ def test_lstm_layer_is_two_products_a_direction() -> None:
     step = trace(model, (torch.zeros(4, 6, 5),), loss="mse", optimizer=Optimizer.SGD)
     assert step.layers == ("rnn.weight_ih_l0", "rnn.weight_hh_l0")
     assert step.macs == 6 * 4 * 32 * (5 + 8)
-    weights = {op.layer for op in step.ops if op.phase is Phase.WEIGHT_GRADIENT and op.contraction is not None}
+    weights = {
+        op.layer for op in step.ops if op.phase is Phase.WEIGHT_GRADIENT and op.contraction is not None
+    }
     assert weights == set(step.layers)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.memory_networks import CASES
 
+from benchmarks.memory_networks import CASES
 from evaluators.workload.dataflow import PlanOptions
 from evaluators.workload.freeze import freeze
 from evaluators.workload.graph import Phase

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -21,9 +23,11 @@ IMMEDIATE = PlanOptions(in_place=True, immediate_update=True)
 CLIPPED = PlanOptions(in_place=True, immediate_update=True, clip_gradients=True)
 
 
-def mlp_step(optimizer: Optimizer | None = Optimizer.SGD, *, widths: tuple[int, ...] = (64, 128, 256, 32)) -> Workload:
+def mlp_step(
+    optimizer: Optimizer | None = Optimizer.SGD, *, widths: tuple[int, ...] = (64, 128, 256, 32)
+) -> Workload:
     layers: list[nn.Module] = []
-    for a, b in zip(widths[:-1], widths[1:], strict=True):
+    for a, b in pairwise(widths):
         layers += [nn.Linear(a, b), nn.ReLU()]
     return trace(nn.Sequential(*layers), (torch.zeros(4, widths[0]),), loss="mse", optimizer=optimizer)
 
@@ -85,7 +89,9 @@ def test_an_inferences_outputs_live_to_the_end() -> None:
 
 def test_in_place_ops_share_a_request_where_the_input_dies() -> None:
     workload = trace(
-        nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.Softmax(-1)), (torch.zeros(2, 8),), training=False
+        nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.Softmax(-1)),
+        (torch.zeros(2, 8),),
+        training=False,
     )
     tensors = {tensor.name: index for index, tensor in enumerate(workload.tensors)}
     shared = skeleton(workload.structure, IN_PLACE).request_of

@@ -38,7 +38,11 @@ def test_published_pools(case: str) -> None:
     layers = published_cases()[case]
     requests = nntrainer_requests(layers)
     weights = 4 * sum(weight for layer in layers for weight in layer.weights)
-    pools = [weights, *(arena(requests, p) for p in (Planner.BASIC, Planner.V1, Planner.V3)), requests.lower_bound]
+    pools = [
+        weights,
+        *(arena(requests, p) for p in (Planner.BASIC, Planner.V1, Planner.V3)),
+        requests.lower_bound,
+    ]
     assert [round(pool / KIB, 1) for pool in pools] == list(TABLE_2E[case])
 
 
@@ -79,7 +83,9 @@ def test_the_live_sum_is_what_a_slow_count_gives(requests: Requests) -> None:
 
 def of(*rows: tuple[int, int, int]) -> Requests:
     sizes, starts, ends = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
-    return Requests(sizes=sizes, starts=starts, ends=ends, is_weight_gradient=np.zeros(len(rows), dtype=np.bool_))
+    return Requests(
+        sizes=sizes, starts=starts, ends=ends, is_weight_gradient=np.zeros(len(rows), dtype=np.bool_)
+    )
 
 
 def test_v1_stacks_all_where_all_overlap_and_one_where_none_does() -> None:
@@ -133,7 +139,9 @@ def test_impossible_requests_are_refused(row: tuple[int, int, int]) -> None:
 
 def test_requests_need_equal_lengths() -> None:
     one, two = np.ones(1, dtype=np.int64), np.ones(2, dtype=np.int64)
-    with pytest.raises(PlanError, match=r"need a size, a start, an end and a gradient flag each, but got 1, 2, 1, 1"):
+    with pytest.raises(
+        PlanError, match=r"need a size, a start, an end and a gradient flag each, but got 1, 2, 1, 1"
+    ):
         Requests(sizes=one, starts=two, ends=one, is_weight_gradient=np.ones(1, dtype=np.bool_))
 
 
