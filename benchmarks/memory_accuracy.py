@@ -1,6 +1,7 @@
 """How good the memory figures are: predicted against measured peaks, planners against their bound.
 
-Run from the repository's root: `python -m benchmarks.memory_accuracy [accuracy|planners|nntrainer|speed]`.
+Run from the repository's root: `python -m benchmarks.memory_accuracy [TABLE]...`, the tables being accuracy,
+allocator, planners, nntrainer and speed.
 Prints the tables of docs/memory.md as Markdown; all of them take about five minutes on one core.
 """
 
@@ -15,11 +16,13 @@ from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.memory_networks import CASES, Case, resnet50
 from evaluators.workload.dataflow import PlanOptions
 from evaluators.workload.errors import UnmodelledOpWarning
 from evaluators.workload.graph import Workload
+from evaluators.workload.losses import apply_loss, make_targets
 from evaluators.workload.measure import measure_peak_bytes
 from evaluators.workload.memory import peak_bits
 from evaluators.workload.optimizers import Optimizer
@@ -67,6 +70,46 @@ def accuracy() -> None:
         f"{100 * statistics.median(errors):.3f} %, "
         f"worst {100 * max(errors):.3f} %, {exact} of {len(errors)} exact to the byte"
     )
+
+
+def allocator() -> None:
+    """Predicted peak against the allocator's own, which includes what kernels use inside one op."""
+    print("| network | predicted (MiB) | allocator (MiB) | inside kernels |")
+    print("|---|---|---|---|")
+    shares = []
+    for name, case in CASES.items():
+        predicted = peak_bits(
+            trace(case.build(), case.inputs(), loss=case.loss, optimizer=Optimizer.MOMENTUM)
+        )
+        allocated = _allocator_peak_bytes(case)
+        shares.append(1 - predicted / 8 / allocated)
+        row = f"{predicted / 8 / MIB:.3f} | {allocated / MIB:.3f} | {100 * shares[-1]:.1f} %"
+        print(f"| {name} | {row} |", flush=True)
+    print(f"\nmedian {100 * statistics.median(shares):.2f} %, most {100 * max(shares):.1f} %")
+
+
+def _allocator_peak_bytes(case: Case) -> int:
+    """Run a step under torch's memory profiler and return the largest sum of its allocations."""
+    model, inputs = case.build().train(), case.inputs()
+    targets = make_targets(case.loss, model(*inputs))
+    rule = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    apply_loss(case.loss, model(*inputs), targets).backward()
+    rule.step()
+    rule.zero_grad(set_to_none=True)
+    states = [value for state in rule.state.values() for value in state.values() if value is not None]
+    held = [*model.parameters(), *model.buffers(), *inputs, *targets, *states]
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in held}
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
+        output = model(*inputs)
+        value = apply_loss(case.loss, output, targets)
+        value.backward()
+        rule.step()
+    events = [event for event in run.profiler.kineto_results.events() if event.name() == "[memory]"]
+    live = peak = sum(storages.values())
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return peak
 
 
 def planners() -> None:
@@ -193,6 +236,7 @@ def _adam_step(case: Case) -> Workload:
 
 TABLES: dict[str, Callable[[], None]] = {
     "accuracy": accuracy,
+    "allocator": allocator,
     "planners": planners,
     "nntrainer": nntrainer,
     "speed": speed,
