@@ -92,6 +92,8 @@ def load_loss(text: str) -> Callable[..., Tensor] | str:
     if ":" not in text:
         return text
     found = _load(text)
+    if isinstance(found, type) and issubclass(found, nn.Module):
+        found = found()  # torch.nn:HuberLoss
     if not callable(found):
         raise SourceError(f"a loss must be callable, but {text} is a {type(found).__name__}")
     return cast("Callable[..., Tensor]", found)

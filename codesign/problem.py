@@ -42,6 +42,12 @@ class Problem:
         networks |= {*self._study.reference_space.network.every_choice(self._study.network.name)}
         return layers_to_json({network: self.describe(network) for network in networks})
 
+    def price_reference(self) -> Evaluation:
+        """Return the cost of the reference design, untrained."""
+        space, name = self._study.reference_space, self._study.network.name
+        reference, _ = assemble(space, {}, name, self.describe)
+        return evaluate(reference, self.bench, keeps=lambda scores: False)
+
     def evaluate(self, design: Design, *, gate: bool) -> Evaluation:
         """Walk one design; the reference design is not gated, since every gain is a gain over it."""
         return evaluate(design, self.bench, keeps=self._keeps if gate else lambda scores: True)
@@ -136,8 +142,7 @@ def dry_run(study: StudyFile) -> list[str]:
     space = study.space_
     found = knobs(space, study.network.name, problem.describe)
     points = math.prod(len(knob.values) for knob in found.values())
-    reference, _ = assemble(study.reference_space, {}, study.network.name, problem.describe)
-    evaluation = evaluate(reference, problem.bench, keeps=lambda scores: False)
+    evaluation = problem.price_reference()
     lines = [
         f"{study.name}: {len(found)} knobs, {points:.3g} assignments, {study.budget.trials} trials planned",
         f"objectives   {', '.join(f'{o.direction.value} {o.name}' for o in study.objectives)}",

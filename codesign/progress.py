@@ -50,6 +50,8 @@ class Progress:
     _first_told: int | None = None
 
     def __enter__(self) -> Progress:
+        if not self.quiet:
+            self.console.print("Starting (the first run of an installation compiles the cost model) ...")
         if self.console.is_terminal and not self.quiet:
             self._live = Live(console=self.console, refresh_per_second=4, transient=False)
             self._live.start()

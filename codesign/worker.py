@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +47,12 @@ class Worker:
     def warm_up(self) -> None:
         """Import and read what every trial needs, while the driver is still busy; problems wait."""
         with contextlib.suppress(Exception):  # said where it matters: when the networks are described
-            _ = self._problem().bench.splits
+            problem = self._problem()
+            # The first worker after an installation compiles the cost model; the others wait and read it.
+            lock = Path(tempfile.gettempdir()) / f"codesign-warm-up-{os.getuid()}.lock"
+            with lock.open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                problem.price_reference()
 
     def describe(self) -> None:
         """Write the layers of every network of the space."""
