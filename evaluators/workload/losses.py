@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.utils import _pytree as pytree
+from torch import Tensor, nn
 
 from evaluators.workload.errors import TraceError, unknown
 
@@ -19,15 +19,16 @@ Loss: TypeAlias = "Callable[..., Tensor] | str"
 def make_targets(loss: Loss, output: object) -> list[Tensor]:
     """Return one target per floating-point output of the model, as the loss wants them.
 
-    `cross_entropy` takes class indices: one per sample for `(b, classes)`, one per token for
-    `(b, tokens, classes)`, one per pixel for `(b, classes, y, x)`. `mse`, and a callable of two arguments,
-    take a target shaped as the output. A callable of one argument takes the output alone.
+    `cross_entropy` and torch's own losses over classes take class indices: one per sample for
+    `(b, classes)`, one per token for `(b, tokens, classes)`, one per pixel for `(b, classes, y, x)`. `mse`,
+    and a callable of two arguments, take a target shaped as the output. A callable of one argument takes
+    the output alone.
 
     Raises:
         TraceError: An unknown name, or an output without floating-point tensors.
     """
     outputs = _float_tensors(output)
-    if loss == "cross_entropy":
+    if loss == "cross_entropy" or _takes_classes(loss):
         return [torch.zeros(_class_shape(tensor), dtype=torch.long) for tensor in outputs]
     if loss == "mse":
         return [torch.zeros_like(tensor) for tensor in outputs]
@@ -71,16 +72,32 @@ def _packed(output: object, targets: list[Tensor]) -> list[object]:
     return [tuple(targets)]
 
 
+def tensors_in(value: object) -> list[Tensor]:
+    """Return the tensors of nested tuples, lists, mappings and dataclasses, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [tensor for item in value.values() for tensor in tensors_in(item)]
+    if isinstance(value, (list, tuple)):
+        return [tensor for item in value for tensor in tensors_in(item)]
+    if dataclasses.is_dataclass(value):
+        return [tensor for f in dataclasses.fields(value) for tensor in tensors_in(getattr(value, f.name))]
+    return []
+
+
 def _float_tensors(output: object) -> list[Tensor]:
-    tensors = [
-        leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()
-    ]
+    tensors = [tensor for tensor in tensors_in(output) if tensor.is_floating_point()]
     if not tensors:
         raise TraceError(
             "a model must return a floating-point tensor (or a tuple, list or dict of them), but it "
             f"returned {type(output).__name__}; give a loss callable that takes what it returns"
         )
     return tensors
+
+
+def _takes_classes(loss: Loss) -> bool:
+    by_class = (nn.CrossEntropyLoss, nn.NLLLoss)
+    return isinstance(loss, by_class) or loss is F.cross_entropy or loss is F.nll_loss
 
 
 def _class_shape(output: Tensor) -> tuple[int, ...]:
@@ -96,8 +113,9 @@ def _cross_entropy(output: Tensor, target: Tensor) -> Tensor:
 
 
 def _required_arguments(loss: Callable[..., Tensor]) -> int:
+    function = loss.forward if isinstance(loss, nn.Module) else loss
     try:
-        parameters = inspect.signature(loss).parameters.values()
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # a builtin without a signature
         return 2
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from torch import Tensor
-from torch.utils import _pytree as pytree
-
 from evaluators.workload.contractions import PLAIN, Bound
 from evaluators.workload.fused import FUSED
 from evaluators.workload.graph import LoopNest, Operand
+from evaluators.workload.losses import tensors_in
 from evaluators.workload.recorder import Call, Recorder
 
 HANDLERS = {**PLAIN, **FUSED}
@@ -30,8 +28,7 @@ class Names:
 
     def with_outputs(self, recorder: Recorder, results: object) -> Names:
         """Note what the step returned."""
-        leaves = [leaf for leaf in pytree.tree_leaves(results) if isinstance(leaf, Tensor)]
-        self.outputs.update(recorder.register(leaf).storage for leaf in leaves)
+        self.outputs.update(recorder.register(tensor).storage for tensor in tensors_in(results))
         return self
 
 

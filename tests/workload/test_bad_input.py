@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -181,7 +182,25 @@ def test_targets_of_callables() -> None:
     output = {"a": torch.zeros(2, 3), "b": torch.zeros(2)}
     assert make_targets(lambda output: output["a"].sum(), output) == []
     assert [t.shape for t in make_targets(F.l1_loss, output)] == [(2, 3), (2,)]
+    assert [t.shape for t in make_targets(nn.HuberLoss(), output)] == [(2, 3), (2,)]
+    assert [t.dtype for t in make_targets(nn.CrossEntropyLoss(), output["a"])] == [torch.long]
     assert [t.shape for t in make_targets("mse", output)] == [(2, 3), (2,)]
+
+
+@dataclass
+class Answer:
+    scores: Tensor
+    extra: dict[str, list[Tensor]]
+
+
+def test_outputs_may_be_nested() -> None:
+    class Nested(nn.Linear):
+        def forward(self, x: Tensor) -> Answer:  # type: ignore[override]
+            y = super().forward(x)
+            return Answer(scores=y, extra={"more": [y * 2]})
+
+    step = trace(Nested(4, 4), (X,), loss="mse")
+    assert sum(tensor.name.startswith("target") for tensor in step.tensors) == 2
 
 
 def test_a_workload_can_be_pickled() -> None:
