@@ -47,12 +47,13 @@ class Worker:
     def warm_up(self) -> None:
         """Import and read what every trial needs, while the driver is still busy; problems wait."""
         with contextlib.suppress(Exception):  # said where it matters: when the networks are described
-            problem = self._problem()
+            bench = self._problem().bench
+            _ = bench.splits
             # The first worker after an installation compiles the cost model; the others wait and read it.
             lock = Path(tempfile.gettempdir()) / f"codesign-warm-up-{os.getuid()}.lock"
             with lock.open("w") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                problem.price_reference()
+                bench.warm_up()
 
     def describe(self) -> None:
         """Write the layers of every network of the space."""

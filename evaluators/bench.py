@@ -23,6 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from evaluators.cost.model import cost
 from evaluators.data import registry as data
 from evaluators.data.splits import DataSplits, limited
 from evaluators.learning.backprop import accuracy, fine_tune, pretrain
@@ -39,6 +40,7 @@ from evaluators.techniques.model import (
 )
 from evaluators.workload.graph import Workload
 from evaluators.workload.trace import trace
+from hw_templates import templates
 from search_spaces.ask import LayerInfo
 from search_spaces.choice import Choice
 from search_spaces.design import AlgorithmicHalf, fingerprint
@@ -131,6 +133,13 @@ class Bench:
         spec = self._dataset
         whole = data.load(spec.name, spec.data_root, spec.download)
         return limited(whole, train=spec.train_examples, validation=spec.validation_examples)
+
+    @staticmethod
+    def warm_up() -> None:
+        """Price one small layer, which compiles the mapper where no process has done so yet."""
+        layer = nn.Linear(4, 4)
+        small = trace(layer, (torch.zeros(1, 4),), loss=None, optimizer=None, training=False)
+        cost(small, templates.load(templates.names()[0]).build())
 
     def build(self, network: NetworkChoice) -> nn.Module:
         """Return the untrained network."""
