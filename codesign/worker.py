@@ -47,8 +47,12 @@ class Worker:
     def warm_up(self) -> None:
         """Import and read what every trial needs, while the driver is still busy; problems wait."""
         with contextlib.suppress(Exception):  # said where it matters: when the networks are described
+            from evaluators.cost.compiled import is_compiled
+
             bench = self._problem().bench
             _ = bench.splits
+            if is_compiled():
+                return
             # The first worker after an installation compiles the cost model; the others wait and read it.
             lock = Path(tempfile.gettempdir()) / f"codesign-warm-up-{os.getuid()}.lock"
             with lock.open("w") as file:

@@ -1,4 +1,4 @@
-"""The decorator of compiled functions, and where their machine code is kept.
+"""The decorator of the compiled functions, and where their machine code is kept.
 
 numba notices a change of the file in which a function stands, but not of a file whose functions it calls.
 The folder of the cache is therefore named after a fingerprint of all compiled modules: whatever changes in
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import numba
 
-MODULES: Final = ("layout", "counting", "allocation", "latency_kernel", "kernel")
+MODULES: Final = ("compiled", "layout", "counting", "allocation", "latency_kernel", "kernel")
 """The modules of this package that hold compiled functions."""
 
 
@@ -49,6 +49,12 @@ def _cache_folder() -> str:
 
 _CACHE_FOLDER: Final = _cache_folder()
 
+
+def is_compiled() -> bool:
+    """Return whether some process has compiled this version of the mapper before."""
+    return any(Path(_CACHE_FOLDER).glob("kernel.search_range-*.nbc"))
+
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -59,7 +65,6 @@ if TYPE_CHECKING:
     def inlined(function: _F) -> _F: ...
 
 else:
-    inlined = numba.njit(inline="always")
 
     def jit(function):
         """Compile `function` at its first call, once per version of the sources."""
@@ -69,3 +74,5 @@ else:
             return numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)(function)
         finally:
             numba.config.CACHE_DIR = before
+
+    inlined = jit
