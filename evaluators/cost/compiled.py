@@ -52,7 +52,7 @@ _CACHE_FOLDER: Final = _cache_folder()
 
 def is_compiled() -> bool:
     """Return whether some process has compiled this version of the mapper before."""
-    return any(Path(_CACHE_FOLDER).glob("kernel.search_range-*.nbc"))
+    return any(Path(_CACHE_FOLDER).rglob("kernel.search_range-*.nbc"))
 
 
 if TYPE_CHECKING:
