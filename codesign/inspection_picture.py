@@ -52,6 +52,7 @@ def memory_picture(inspection: Inspection, title: str) -> str:
         f'<line class="peak" x1="{peak_x:.1f}" x2="{peak_x:.1f}" y1="{_TOP}" y2="{_TOP + plot_height}">'
         f"<title>peak at {escape(curve.ops[curve.peak_op]) if curve.ops else ''}</title></line>",
         *_names(inspection.at_peak, curve.roles),
+        *_legend(curve.roles, heights.any(axis=1)),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -164,13 +165,14 @@ def _names(alive: tuple[AliveTensor, ...], roles: tuple[str, ...]) -> list[str]:
         text, size = f"and {len(alive) - _NAMED} more", format_quantity(rest, "bytes")
         parts.append(f'<text class="soft" x="{x + 17}" y="{line}">{text}</text>')
         parts.append(f'<text class="soft" x="{_WIDTH - 12}" y="{line}" text-anchor="end">{size}</text>')
-    return parts + _legend(roles, {tensor.role for tensor in alive})
+    return parts
 
 
-def _legend(roles: tuple[str, ...], present: set[str]) -> list[str]:
+def _legend(roles: tuple[str, ...], present: npt.NDArray[np.bool_]) -> list[str]:
     x, y = _WIDTH - _RIGHT + 24, _HEIGHT - 16
     parts = []
-    for number, role in enumerate(reversed([role for role in roles if role in present])):
+    drawn = [role for role, is_drawn in zip(roles, present, strict=True) if is_drawn]
+    for number, role in enumerate(reversed(drawn)):
         column, row = number % 2, number // 2
         left, line = x + 140 * column, y - 20 * row
         parts.append(

@@ -58,6 +58,7 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "net.py").write_text(NET)
     (tmp_path / "neighbour.py").write_text("WIDTH = 6\n")
     (tmp_path / "broken.py").write_text("import nowhere_to_be_found\n")
+    (tmp_path / "notes.txt").write_text("")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "net", raising=False)
     monkeypatch.setattr("sys.path", [*__import__("sys").path])
@@ -194,6 +195,7 @@ def test_inputs() -> None:
     [
         ("net", "an address must be MODULE:CALLABLE"),
         ("./nothing.py:build", "no such file: nothing.py"),
+        ("./notes.txt:build", "notes.txt is no Python file"),
         ("./net.py:biuld", "has nothing named 'biuld'; did you mean 'build'"),
         ("./net.py:WIDTH", "must be callable and build a model, but it is a int"),
         ("./net.py:number", "must build a torch.nn.Module, but it returned int"),
