@@ -52,7 +52,7 @@ def memory_picture(inspection: Inspection, title: str) -> str:
         f'<line class="peak" x1="{peak_x:.1f}" x2="{peak_x:.1f}" y1="{_TOP}" y2="{_TOP + plot_height}">'
         f"<title>peak at {escape(curve.ops[curve.peak_op]) if curve.ops else ''}</title></line>",
         *_names(inspection.at_peak, curve.roles),
-        *_legend(curve.roles, heights.any(axis=1)),
+        *_legend(curve.roles, np.asarray(heights.any(axis=1))),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
