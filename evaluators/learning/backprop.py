@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +20,7 @@ from evaluators.data.splits import DataSplits, Split
 from evaluators.learning.recipe import Recipe
 from evaluators.learning.schedule import rate_at
 from evaluators.networks.layers import compressible_layers
+from evaluators.threads import one_thread
 from search_spaces.learning import Backpropagation, Optimizer
 
 PRETRAINING = Backpropagation(optimizer=Optimizer.MOMENTUM, batch_size=32)
@@ -161,17 +161,6 @@ def peak_rate(rate: float, learning: Backpropagation) -> float:
 
 
 ADAM_FACTOR = 0.2  # of momentum SGD's rate
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread: sums are then taken in one order, and processes do not crowd the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _train(
