@@ -10,28 +10,47 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluators.cost.compiled import inlined, jit
+from evaluators.cost.compiled import jit
 from evaluators.cost.layout import (
+    ACCUMULATED,
+    BITS,
+    CONTEXT,
+    COPIES,
+    DILATION_X,
+    DILATION_Y,
     DIMS,
     DOUBLED,
+    DUE,
+    DUE_AXES,
     EXECUTED,
     FX,
     FY,
     GRANULARITY,
     HALO_ONCE,
+    HEADER,
+    INPUT_X,
+    INPUT_Y,
+    LOOPS,
+    MERGED,
+    OUTSIDE,
     OX,
     OY,
     PIN_HOLDING,
+    PREFIX,
     PSUM_BITS,
     READ_BACK_FIRST,
     READ_PJ,
+    REST,
     SLACK,
+    STRIDE_X,
+    STRIDE_Y,
+    SUMS,
+    TILES,
+    TRANSFER,
+    UNITS,
     WORD,
     WRITE_PJ,
-    B,
-    C,
     Floats,
-    G,
     I,
     Integers,
     Row,
@@ -42,7 +61,7 @@ from evaluators.cost.layout import (
 )
 
 
-@inlined
+@jit
 def span(a: float, b: float, stride: float, dilation: float, full: float) -> float:
     """Return how many input rows `a` output rows and `b` filter rows touch, clipped to the unpadded input.
 
@@ -62,25 +81,25 @@ def span(a: float, b: float, stride: float, dilation: float, full: float) -> flo
 def prepare(row: Row, scratch: Scratch) -> None:
     """Fill in what does not depend on the order."""
     for operand in range(3):
-        for j in range(row.chain_length[operand]):
-            scratch.context[operand, j] = j
+        for j in range(row.chain[HEADER, operand]):
+            scratch.plan[CONTEXT, operand, j] = j
             for k in range(j):
                 same = True
                 for d in range(DIMS):
                     same = same and row.spatial[operand, k, d] == row.spatial[operand, j, d]
                 if same:
-                    scratch.context[operand, j] = k
+                    scratch.plan[CONTEXT, operand, j] = k
                     break
-    operand = row.accumulated
-    last = row.chain_length[operand] - 1
+    operand = row.chain[HEADER, ACCUMULATED]
+    last = row.chain[HEADER, operand] - 1
     for j in range(last + 1):
-        scratch.due_axes[j] = 0
-        scratch.copies[j] = 1.0
+        scratch.plan[DUE_AXES, 0, j] = 0
+        scratch.lines[COPIES, 0, j] = 1.0
         for d in range(DIMS):
             ratio = row.spatial[operand, last, d] / row.spatial[operand, j, d]
             if ratio > 1.0 and reduces(operand, d):
-                scratch.due_axes[j] = 1
-                scratch.copies[j] *= ratio
+                scratch.plan[DUE_AXES, 0, j] = 1
+                scratch.lines[COPIES, 0, j] *= ratio
 
 
 @jit
@@ -91,172 +110,197 @@ def measure(
 
     `whole` rounds the average number of active PEs down to a whole one (see `Switches.whole_pes`).
     """
-    scratch.size[0] = loops
-    outside, due, merged = scratch.outside, scratch.due, scratch.merged
-    accumulated = row.accumulated
-    outside[loops] = 1.0
-    due[loops] = 0
+    scratch.state[LOOPS, 0] = loops
+    lines, marks = scratch.lines, scratch.marks
+    accumulated = row.chain[HEADER, ACCUMULATED]
+    lines[OUTSIDE, 0, loops] = 1.0
+    marks[DUE, 0, loops] = 0
     for operand in range(3):
-        merged[operand, loops] = loops
+        marks[MERGED, operand, loops] = loops
     for i in range(loops - 1, -1, -1):
         d = order_dim[i]
-        outside[i] = outside[i + 1] * order_size[i]
-        due[i] = 1 if due[i + 1] or reduces(accumulated, d) else 0
+        lines[OUTSIDE, 0, i] = lines[OUTSIDE, 0, i + 1] * order_size[i]
+        marks[DUE, 0, i] = 1 if marks[DUE, 0, i + 1] or reduces(accumulated, d) else 0
         for operand in range(3):
-            merged[operand, i] = merged[operand, i + 1] if irrelevant(operand, d) else i
-    _all_footprints(
-        order_dim, order_size, loops, row.chain_length, row.spatial, row.geometry, scratch.context, whole,
-        scratch.tiles,
-    )  # fmt: skip
+            marks[MERGED, operand, i] = marks[MERGED, operand, i + 1] if irrelevant(operand, d) else i
+    _footprints(
+        order_dim,
+        order_size,
+        loops,
+        row.chain,
+        row.spatial,
+        row.scalars,
+        scratch.plan,
+        whole,
+        scratch.extents,
+        scratch.tables,
+    )
 
 
 @jit
-def _all_footprints(
+def _footprints(
     order_dim: Integers,
     order_size: Floats,
     loops: int,
-    chain_length: Integers,
+    chain: Integers,
     spatial: Floats,
-    geometry: Floats,
-    context: Integers,
+    scalars: Floats,
+    plan: Integers,
     whole: bool,
-    tiles: Floats,
+    e: Floats,
+    tables: Floats,
 ) -> None:
-    """Fill `tiles` (o, m, l + 1) with the elements that each prefix touches, with the unrolling below."""
-    extents = np.ones(DIMS)
+    """Fill the elements that each prefix touches, with the unrolling below each level of each chain."""
     for operand in range(3):
-        for j in range(chain_length[operand]):
-            if context[operand, j] != j:
+        for j in range(chain[HEADER, operand]):
+            if plan[CONTEXT, operand, j] != j:
                 continue
             elements = 1.0
             for d in range(DIMS):
                 factor = spatial[operand, j, d]
-                extents[d] = np.floor(factor + SLACK) if whole else factor
+                e[d] = np.floor(factor + SLACK) if whole else factor
                 if relevant(operand, d):
-                    elements *= extents[d]
+                    elements *= e[d]
             rows = columns = 1.0
             if operand == I:
-                rows = span(extents[OY], extents[FY], geometry[0], geometry[2], geometry[4])
-                columns = span(extents[OX], extents[FX], geometry[1], geometry[3], geometry[5])
-            tiles[operand, j, 0] = elements * rows * columns
+                rows = span(e[OY], e[FY], scalars[STRIDE_Y], scalars[DILATION_Y], scalars[INPUT_Y])
+                columns = span(e[OX], e[FX], scalars[STRIDE_X], scalars[DILATION_X], scalars[INPUT_X])
+            tables[TILES, operand, j, 0] = elements * rows * columns
             for i in range(loops):
                 d = order_dim[i]
-                if not irrelevant(operand, d):
-                    if operand != I or d in (B, C, G):
-                        elements *= order_size[i]
-                    else:
-                        extents[d] *= order_size[i]
-                        if d in (OY, FY):
-                            rows = span(extents[OY], extents[FY], geometry[0], geometry[2], geometry[4])
-                        else:
-                            columns = span(extents[OX], extents[FX], geometry[1], geometry[3], geometry[5])
-                tiles[operand, j, i + 1] = elements * rows * columns
+                if operand == I and d in (OY, FY):
+                    e[d] *= order_size[i]
+                    rows = span(e[OY], e[FY], scalars[STRIDE_Y], scalars[DILATION_Y], scalars[INPUT_Y])
+                elif operand == I and d in (OX, FX):
+                    e[d] *= order_size[i]
+                    columns = span(e[OX], e[FX], scalars[STRIDE_X], scalars[DILATION_X], scalars[INPUT_X])
+                elif not irrelevant(operand, d):
+                    elements *= order_size[i]
+                tables[TILES, operand, j, i + 1] = elements * rows * columns
 
 
 @jit
 def tabulate(row: Row, switches: Floats, scratch: Scratch) -> float:
-    """Fill `transfer`, `rest_bits` and `sum_bits` for every memory but the outermost of each operand.
-
-    Every array is taken out of its tuple once: doing so costs as much as a dozen multiplications.
+    """Fill `TRANSFER`, `REST` and `SUMS` for every memory but the outermost of each operand.
 
     Returns:
         The energy of the transfers between the array and the innermost memories.
     """
-    chain, chain_length, units, bits = row.chain, row.chain_length, row.units, row.bits
-    scalars, levels, accumulated = row.scalars, row.levels, row.accumulated
-    context, due_axes, copies, outside = scratch.context, scratch.due_axes, scratch.copies, scratch.outside
-    merged, due, tiles = scratch.merged, scratch.due, scratch.tiles
-    transfer, rest_bits, sum_bits = scratch.transfer, scratch.rest_bits, scratch.sum_bits
-    loops = scratch.size[0]
-    psum_bits = scalars[PSUM_BITS]
+    chain, ways, scalars, levels = row.chain, row.ways, row.scalars, row.levels
+    tables, lines, marks, plan = scratch.tables, scratch.lines, scratch.marks, scratch.plan
+    loops = scratch.state[LOOPS, 0]
     energy_pj = 0.0
     for operand in range(3):
-        m = chain[operand, 0]
+        accumulates = operand == chain[HEADER, ACCUMULATED]
         low = 0
-        if operand != accumulated and switches[PIN_HOLDING] > 0:
-            low = merged[operand, 0]
-        times = outside[low] * scalars[EXECUTED]
-        element = bits[operand, m]
-        back = 0.0
-        if operand == accumulated and (due[low] or due_axes[0]):
-            element = psum_bits
-            back = 1.0
-            if switches[READ_BACK_FIRST] == 0:
-                full = tiles[operand, context[operand, chain_length[operand] - 1], loops] * copies[0]
-                back = max(0.0, 1.0 - full / max(tiles[operand, 0, 0] * times * units[operand, 0], 1.0))
-        chunks = np.ceil(tiles[operand, 0, 0] * element / levels[m, GRANULARITY] - SLACK)
-        moved = chunks * levels[m, GRANULARITY] / levels[m, WORD] * times * units[operand, 0]
-        if operand == accumulated:
-            energy_pj += moved * (levels[m, WRITE_PJ] + back * levels[m, READ_PJ])
-        else:
-            energy_pj += moved * levels[m, READ_PJ]
-        for j in range(chain_length[operand] - 1):
+        if not accumulates and switches[PIN_HOLDING] > 0:
+            low = marks[MERGED, operand, 0]
+        energy_pj += _array_pj(
+            operand,
+            accumulates,
+            low,
+            loops,
+            chain,
+            ways,
+            scalars,
+            levels,
+            switches,
+            tables,
+            lines,
+            marks,
+            plan,
+        )
+        for j in range(chain[HEADER, operand] - 1):
             _tabulate_one(
-                operand, j, loops, low, accumulated, chain[operand, j], chain[operand, j + 1],
-                chain_length[operand] - 1, units, bits, psum_bits, levels, switches, context, due_axes, copies,
-                outside, merged, due, tiles, transfer, rest_bits, sum_bits,
+                operand, accumulates, j, loops, low, chain, ways, scalars, levels, switches, tables, lines,
+                marks, plan,
             )  # fmt: skip
-    return float(energy_pj)
+    return energy_pj
 
 
-@inlined
+@jit
+def _array_pj(
+    operand: int,
+    accumulates: bool,
+    low: int,
+    loops: int,
+    chain: Integers,
+    ways: Floats,
+    scalars: Floats,
+    levels: Floats,
+    switches: Floats,
+    tables: Floats,
+    lines: Floats,
+    marks: Integers,
+    plan: Integers,
+) -> float:
+    """Return the energy of what the array exchanges with an operand's innermost memory."""
+    m = chain[operand, 0]
+    tile = tables[TILES, operand, 0, 0]
+    times = lines[OUTSIDE, 0, low] * scalars[EXECUTED] * ways[UNITS, operand, 0]
+    element = ways[BITS, operand, m]
+    back = 0.0
+    if accumulates and (marks[DUE, 0, low] or plan[DUE_AXES, 0, 0]):
+        element = scalars[PSUM_BITS]
+        back = 1.0
+        if switches[READ_BACK_FIRST] == 0:
+            last = plan[CONTEXT, operand, chain[HEADER, operand] - 1]
+            full = tables[TILES, operand, last, loops] * lines[COPIES, 0, 0]
+            back = max(0.0, 1.0 - full / max(tile * times, 1.0))
+    moved = words(tile, element, levels[m, GRANULARITY], levels[m, WORD]) * times
+    if accumulates:
+        return float(moved * (levels[m, WRITE_PJ] + back * levels[m, READ_PJ]))
+    return float(moved * levels[m, READ_PJ])
+
+
+@jit
 def _tabulate_one(
     operand: int,
+    accumulates: bool,
     j: int,
     loops: int,
     low: int,
-    accumulated: int,
-    lower: int,
-    upper: int,
-    last: int,
-    units: Floats,
-    bits: Floats,
-    psum_bits: float,
+    chain: Integers,
+    ways: Floats,
+    scalars: Floats,
     levels: Floats,
     switches: Floats,
-    context: Integers,
-    due_axes: Integers,
-    copies: Floats,
-    outside: Floats,
-    merged: Integers,
-    due: Integers,
-    tiles: Floats,
-    transfer: Floats,
-    rest_bits: Floats,
-    sum_bits: Floats,
+    tables: Floats,
+    lines: Floats,
+    marks: Integers,
+    plan: Integers,
 ) -> None:
     """Fill the tables of memory `j` of one operand's chain; the same counts as `boundary`, all prefixes."""
-    own, above = context[operand, j], context[operand, j + 1]
-    low_parts = levels[lower, GRANULARITY] / levels[lower, WORD] * units[operand, j]
-    high_parts = levels[upper, GRANULARITY] / levels[upper, WORD] * units[operand, j + 1]
+    lower, upper = chain[operand, j], chain[operand, j + 1]
+    own, above = plan[CONTEXT, operand, j], plan[CONTEXT, operand, j + 1]
+    low_parts = levels[lower, GRANULARITY] / levels[lower, WORD] * ways[UNITS, operand, j]
+    high_parts = levels[upper, GRANULARITY] / levels[upper, WORD] * ways[UNITS, operand, j + 1]
     low_chunk, high_chunk = 1.0 / levels[lower, GRANULARITY], 1.0 / levels[upper, GRANULARITY]
-    ratio = np.round(tiles[operand, above, 0] / tiles[operand, own, 0])
-    halo_once = switches[HALO_ONCE] > 0
-    accumulates = operand == accumulated
-    full = tiles[operand, context[operand, last], loops] * copies[j + 1] if accumulates else 0.0
+    ratio = np.round(tables[TILES, operand, above, 0] / tables[TILES, operand, own, 0])
+    last = plan[CONTEXT, operand, chain[HEADER, operand] - 1]
+    full = tables[TILES, operand, last, loops] * lines[COPIES, 0, j + 1]
     doubled = 2.0 if levels[lower, DOUBLED] > 0 else 1.0
-    whole = tiles[operand, own, loops]
+    whole = tables[TILES, operand, own, loops]
     energy_pj = 0.0
     done = -1
     for i in range(loops, -1, -1):
-        tile = tiles[operand, own, i]
+        tile = tables[TILES, operand, own, i]
         occupied = tile * (doubled if tile < whole else 1.0)
-        rest_bits[operand, j, i] = occupied * bits[operand, lower]
-        if accumulates:
-            sum_bits[j, i] = occupied * psum_bits
-        m = max(merged[operand, i], low)
+        tables[REST, operand, j, i] = occupied * ways[BITS, operand, lower]
+        tables[SUMS, operand, j, i] = occupied * scalars[PSUM_BITS]
+        m = max(marks[MERGED, operand, i], low)
         if m != done:
             done = m
-            tile = tiles[operand, own, m]
-            high_tile = tiles[operand, above, m] if halo_once else tile * ratio
-            times = outside[m]
-            high_bits, low_bits = bits[operand, upper], bits[operand, lower]
+            tile = tables[TILES, operand, own, m]
+            high_tile = tables[TILES, operand, above, m] if switches[HALO_ONCE] > 0 else tile * ratio
+            times = lines[OUTSIDE, 0, m]
+            high_bits, low_bits = ways[BITS, operand, upper], ways[BITS, operand, lower]
             back = 0.0
-            if accumulates and (due[m] or due_axes[j + 1]):
-                high_bits = low_bits = psum_bits
+            if accumulates and (marks[DUE, 0, m] or plan[DUE_AXES, 0, j + 1]):
+                high_bits = low_bits = scalars[PSUM_BITS]
                 back = 1.0
                 if switches[READ_BACK_FIRST] == 0:
-                    visits = high_tile * times * units[operand, j + 1]
+                    visits = high_tile * times * ways[UNITS, operand, j + 1]
                     back = max(0.0, 1.0 - full / max(visits, 1.0))
             high = np.ceil(high_tile * high_bits * high_chunk - SLACK) * high_parts * times
             here = np.ceil(tile * low_bits * low_chunk - SLACK) * low_parts * times
@@ -265,14 +309,13 @@ def _tabulate_one(
                 energy_pj += here * (levels[lower, READ_PJ] + back * levels[lower, WRITE_PJ])
             else:
                 energy_pj = high * levels[upper, READ_PJ] + here * levels[lower, WRITE_PJ]
-        transfer[operand, j, i] = energy_pj
+        tables[TRANSFER, operand, j, i] = energy_pj
 
 
-@inlined
-def words(elements: float, bits: float, level: Floats) -> float:
+@jit
+def words(elements: float, bits: float, granularity_bits: float, word_bits: float) -> float:
     """Return the words that one transfer of `elements` costs: whole chunks, counted as parts of a word."""
-    chunks = np.ceil(elements * bits / level[GRANULARITY] - SLACK)
-    return float(chunks * level[GRANULARITY] / level[WORD])
+    return float(np.ceil(elements * bits / granularity_bits - SLACK) * granularity_bits / word_bits)
 
 
 @jit
@@ -286,64 +329,57 @@ def boundary(
     Returns:
         Words at memory `b`, words at the memory below, and how much of that is also read back.
     """
-    context = scratch.context[operand, b]
+    context = scratch.plan[CONTEXT, operand, b]
     upper = row.chain[operand, b]
-    times = scratch.outside[prefix]
-    high_bits = row.bits[operand, upper]
+    times = scratch.lines[OUTSIDE, 0, prefix]
+    high_bits = row.ways[BITS, operand, upper]
     low_tile = 1.0
     low_bits = 0.0
     if b == 0:
-        high_tile = scratch.tiles[operand, 0, 0]
+        high_tile = scratch.tables[TILES, operand, 0, 0]
         times *= row.scalars[EXECUTED]
     else:
-        below = scratch.context[operand, b - 1]
-        low_tile = scratch.tiles[operand, below, prefix]
-        low_bits = row.bits[operand, row.chain[operand, b - 1]]
+        below = scratch.plan[CONTEXT, operand, b - 1]
+        low_tile = scratch.tables[TILES, operand, below, prefix]
+        low_bits = row.ways[BITS, operand, row.chain[operand, b - 1]]
         if switches[HALO_ONCE] > 0:
-            high_tile = scratch.tiles[operand, context, prefix]
+            high_tile = scratch.tables[TILES, operand, context, prefix]
         else:
-            ratio = scratch.tiles[operand, context, 0] / scratch.tiles[operand, below, 0]
+            ratio = scratch.tables[TILES, operand, context, 0] / scratch.tables[TILES, operand, below, 0]
             high_tile = low_tile * np.round(ratio)
     back = 0.0
-    if operand == row.accumulated and (scratch.due[prefix] or scratch.due_axes[b]):
+    if operand == row.chain[HEADER, ACCUMULATED] and (
+        scratch.marks[DUE, 0, prefix] or scratch.plan[DUE_AXES, 0, b]
+    ):
         high_bits = low_bits = row.scalars[PSUM_BITS]
         back = 1.0
         if switches[READ_BACK_FIRST] == 0:
-            last = scratch.context[operand, row.chain_length[operand] - 1]
-            full = scratch.tiles[operand, last, scratch.size[0]]
-            visits = high_tile * times * row.units[operand, b]
-            back = max(0.0, 1.0 - full * scratch.copies[b] / max(visits, 1.0))
-    high = words(high_tile, high_bits, row.levels[upper]) * times * row.units[operand, b]
+            last = scratch.plan[CONTEXT, operand, row.chain[HEADER, operand] - 1]
+            full = scratch.tables[TILES, operand, last, scratch.state[LOOPS, 0]]
+            visits = high_tile * times * row.ways[UNITS, operand, b]
+            back = max(0.0, 1.0 - full * scratch.lines[COPIES, 0, b] / max(visits, 1.0))
+    high = (
+        words(high_tile, high_bits, row.levels[upper, GRANULARITY], row.levels[upper, WORD])
+        * times
+        * row.ways[UNITS, operand, b]
+    )
     low = 0.0
     if b > 0:
         lower = row.chain[operand, b - 1]
-        low = words(low_tile, low_bits, row.levels[lower]) * times * row.units[operand, b - 1]
+        low = (
+            words(low_tile, low_bits, row.levels[lower, GRANULARITY], row.levels[lower, WORD])
+            * times
+            * row.ways[UNITS, operand, b - 1]
+        )
     return high, low, back
 
 
-@inlined
+@jit
 def lowest_prefix(operand: int, row: Row, switches: Floats, scratch: Scratch) -> int:
     """Return the loops during which the array holds an element of `operand` without asking for it again."""
-    if operand != row.accumulated and switches[PIN_HOLDING] > 0:
-        return int(scratch.merged[operand, 0])
+    if operand != row.chain[HEADER, ACCUMULATED] and switches[PIN_HOLDING] > 0:
+        return int(scratch.marks[MERGED, operand, 0])
     return 0
-
-
-@jit
-def boundary_pj(operand: int, b: int, prefix: int, row: Row, switches: Floats, scratch: Scratch) -> float:
-    """Return the energy of `boundary`."""
-    high, low, back = boundary(operand, b, prefix, row, switches, scratch)
-    upper = row.levels[row.chain[operand, b]]
-    if operand == row.accumulated:
-        energy = high * (upper[WRITE_PJ] + back * upper[READ_PJ])
-        if b > 0:
-            lower = row.levels[row.chain[operand, b - 1]]
-            energy += low * (lower[READ_PJ] + back * lower[WRITE_PJ])
-        return float(energy)
-    energy = high * upper[READ_PJ]
-    if b > 0:
-        energy += low * row.levels[row.chain[operand, b - 1], WRITE_PJ]
-    return float(energy)
 
 
 @jit
@@ -353,14 +389,14 @@ def count(row: Row, switches: Floats, scratch: Scratch, reads: Floats, writes: F
     writes[:] = 0.0
     energy_pj = 0.0
     for operand in range(3):
-        for b in range(row.chain_length[operand]):
+        for b in range(row.chain[HEADER, operand]):
             prefix = lowest_prefix(operand, row, switches, scratch)
             if b > 0:
-                prefix = max(prefix, scratch.merged[operand, scratch.prefix[operand, b - 1]])
+                prefix = max(prefix, scratch.marks[MERGED, operand, scratch.plan[PREFIX, operand, b - 1]])
             high, low, back = boundary(operand, b, prefix, row, switches, scratch)
             upper = row.chain[operand, b]
             lower = row.chain[operand, b - 1] if b > 0 else upper
-            if operand == row.accumulated:
+            if operand == row.chain[HEADER, ACCUMULATED]:
                 writes[operand, upper] += high
                 reads[operand, upper] += high * back
                 reads[operand, lower] += low
@@ -368,5 +404,9 @@ def count(row: Row, switches: Floats, scratch: Scratch, reads: Floats, writes: F
             else:
                 reads[operand, upper] += high
                 writes[operand, lower] += low
-            energy_pj += boundary_pj(operand, b, prefix, row, switches, scratch)
+        for b in range(row.chain[HEADER, operand]):
+            m = row.chain[operand, b]
+            energy_pj += (
+                reads[operand, m] * row.levels[m, READ_PJ] + writes[operand, m] * row.levels[m, WRITE_PJ]
+            )
     return energy_pj

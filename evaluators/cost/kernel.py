@@ -15,11 +15,11 @@ from evaluators.cost.compiled import jit
 from evaluators.cost.counting import count, measure, prepare, tabulate
 from evaluators.cost.latency_kernel import latency
 from evaluators.cost.layout import (
-    EXECUTED,
+    DIMS,
     GREEDY,
-    MAC_CYCLES,
+    HEADER,
     MAC_PJ,
-    MAX_LEVELS,
+    PREFIX,
     WHOLE_PES,
     Floats,
     I,
@@ -29,63 +29,20 @@ from evaluators.cost.layout import (
     Scratch,
     W,
     irrelevant,
-    new_scratch,
 )
 
-ENERGY, LATENCY, EDP = range(3)
-
 _GAIN = 1e-9  # relative: less is rounding
-
-
-@jit
-def row_of(
-    p: int,
-    chain: Integers,
-    chain_length: Integers,
-    spatial: Floats,
-    units: Floats,
-    geometry: Floats,
-    bits: Floats,
-    scalars: Floats,
-    accumulated: Integers,
-    level_count: Integers,
-    levels: Floats,
-) -> Row:
-    """Return problem `p` of packed arrays."""
-    return Row(
-        chain[p],
-        chain_length[p],
-        spatial[p],
-        units[p],
-        geometry[p],
-        bits[p],
-        scalars[p],
-        accumulated[p],
-        level_count[p],
-        levels[p],
-    )
-
-
-@jit
-def energy_of(
-    dims: Integers, sizes: Floats, loops: int, row: Row, switches: Floats, scratch: Scratch, unused: Floats
-) -> tuple[float, int]:
-    """Allocate an order; return its energy in pJ without the MACs', and the level that is too small or -1."""
-    measure(dims, sizes, loops, row, False, scratch)
-    if switches[GREEDY] == 0:
-        return allocate_best(row, switches, scratch)
-    tabulate(row, switches, scratch)
-    fault = allocate_greedy(row, scratch)
-    if fault >= 0:
-        return np.inf, fault
-    return count(row, switches, scratch, unused, unused), -1
+_SEED = 88172645463325252
+_STARTS = 8  # then the best order is kicked and improved again
+_KICKS = 4
+_WORTH_REFINING = 1.02  # a start that ends this close to the best is tried again with its factors split
 
 
 @jit
 def cycles_of(
     dims: Integers, sizes: Floats, loops: int, row: Row, switches: Floats, scratch: Scratch, parts: Floats
 ) -> float:
-    """Return the cycles of an order that was allocated."""
+    """Return the cycles of an order that was allocated; `parts` as in `latency`."""
     if switches[WHOLE_PES] > 0:
         measure(dims, sizes, loops, row, True, scratch)
     return latency(dims, sizes, row, switches, scratch, parts)
@@ -93,29 +50,12 @@ def cycles_of(
 
 @jit
 def score_of(
-    dims: Integers,
-    sizes: Floats,
-    loops: int,
-    row: Row,
-    switches: Floats,
-    objective: int,
-    bound: float,
-    scratch: Scratch,
-    unused: Floats,
-    parts: Floats,
-) -> tuple[float, int]:
-    """Return what the search minimises, or something above `bound`, and the level that is too small or -1."""
-    energy_pj, fault = energy_of(dims, sizes, loops, row, switches, scratch, unused)
-    if fault >= 0:
-        return np.inf, fault
-    energy_pj += row.scalars[MAC_PJ]
-    if objective == ENERGY:
-        return energy_pj, -1
-    compute = scratch.outside[0] * row.scalars[MAC_CYCLES] * row.scalars[EXECUTED]
-    if objective == EDP and energy_pj * compute >= bound:
-        return energy_pj * compute, -1  # the latency is no less than computing takes
-    cycles = cycles_of(dims, sizes, loops, row, switches, scratch, parts)
-    return (cycles if objective == LATENCY else energy_pj * cycles), -1
+    dims: Integers, sizes: Floats, loops: int, row: Row, switches: Floats, scratch: Scratch
+) -> float:
+    """Return the energy of an order in pJ, less what all orders share; infinite where it does not fit."""
+    measure(dims, sizes, loops, row, False, scratch)
+    energy_pj, _ = allocate_best(row, switches, scratch)
+    return energy_pj
 
 
 @jit
@@ -158,38 +98,30 @@ def _climb(
     loops: int,
     row: Row,
     switches: Floats,
-    objective: int,
     budget: int,
     scratch: Scratch,
-    unused: Floats,
-    parts: Floats,
-) -> tuple[float, int, int]:
-    """Improve an order in place; return (score, orders evaluated, level that is too small or -1)."""
-    score, fault = score_of(
-        dims, sizes, loops, row, switches, objective, np.inf, scratch, unused, parts
-    )  # fmt: skip
-    spent = 1
+) -> tuple[float, int]:
+    """Improve an order in place; return (score, orders evaluated)."""
+    score = np.inf
+    spent = 0
     since = 0  # moves tried since the last gain
-    i, j = 0, 0
-    while since < loops * loops and spent < budget:
+    i, j = 0, 0  # the first move changes nothing: it evaluates the order itself
+    while since <= loops * loops and spent < budget:
+        since += 1
+        if spent == 0 or not (i == j or j == i - 1 or _moves_nothing(dims, sizes, i, j)):
+            _move(dims, sizes, i, j)
+            moved = score_of(dims, sizes, loops, row, switches, scratch)
+            spent += 1
+            if moved < score * (1 - _GAIN) or (score == np.inf and moved < np.inf):
+                score = moved
+                since = 0
+            else:
+                _move(dims, sizes, j, i)
         j += 1
         if j >= loops:
             j = 0
-            i = (i + 1) % loops
-        since += 1
-        if i == j or j == i - 1 or _moves_nothing(dims, sizes, i, j):
-            continue
-        _move(dims, sizes, i, j)
-        moved, _ = score_of(
-            dims, sizes, loops, row, switches, objective, score, scratch, unused, parts
-        )  # fmt: skip
-        spent += 1
-        if moved < score * (1 - _GAIN) or (score == np.inf and moved < np.inf):
-            score = moved
-            since = 0
-        else:
-            _move(dims, sizes, j, i)
-    return score, spent, fault if score == np.inf else -1
+            i = i + 1 if i + 1 < loops else 0
+    return score, spent
 
 
 @jit
@@ -224,17 +156,38 @@ def _start_order(
 
 
 @jit
+def _perturb(
+    order_dim: Integers,
+    order_size: Floats,
+    loops: int,
+    dims: Integers,
+    sizes: Floats,
+    state: npt.NDArray[np.uint64],
+) -> None:
+    """Fill `dims` and `sizes` with the order after a few random moves."""
+    for i in range(loops):
+        dims[i], sizes[i] = order_dim[i], order_size[i]
+    for _ in range(_KICKS):
+        i = int(_random(state) * loops)
+        j = int(_random(state) * loops)
+        _move(dims, sizes, i, j)
+
+
+@jit
 def merge_factors(order_dim: Integers, order_size: Floats, loops: int, limit: int) -> int:
     """Merge factors of the same loop in place until `limit` are left; return how many are.
 
     As LOMA does it: the two smallest factors of the loop that has the most.
     """
     while loops > limit:
-        counts = np.zeros(8, np.int64)
-        for i in range(loops):
-            counts[order_dim[i]] += 1
-        dim = np.argmax(counts)
-        if counts[dim] < 2:
+        dim, most = 0, 1
+        for d in range(DIMS):
+            factors = 0
+            for i in range(loops):
+                factors += 1 if order_dim[i] == d else 0
+            if factors > most:
+                dim, most = d, factors
+        if most < 2:
             break
         first, second = -1, -1
         for i in range(loops):
@@ -279,85 +232,47 @@ def search(
     loops: int,
     row: Row,
     switches: Floats,
-    objective: int,
     budget: int,
     coarse: int,
-    seed: int,
-) -> tuple[int, int]:
-    """Replace the order by the best found; return its number of factors, and the level too small or -1."""
-    scratch = new_scratch()
+    scratch: Scratch,
+) -> int:
+    """Replace the order by the best found; return its number of factors."""
     prepare(row, scratch)
-    unused = np.zeros((3, MAX_LEVELS))
-    parts = np.zeros(4)
-    state = np.empty(1, np.uint64)
-    state[0] = np.uint64(seed + 88172645463325252)
-    large_dim, large_size = order_dim.copy(), order_size.copy()
+    scratch.random[0] = np.uint64(_SEED)
+    large_dim, large_size = scratch.trial_dim[0], scratch.trial_size[0]
+    dims, sizes = scratch.trial_dim[1], scratch.trial_size[1]
+    for i in range(loops):
+        large_dim[i], large_size[i] = order_dim[i], order_size[i]
     large = merge_factors(large_dim, large_size, loops, coarse)
-    dims, sizes = order_dim.copy(), order_size.copy()
+    most = loops
     best = np.inf
     best_loops = loops
-    fault = -1
     spent = 0
     start = 0
-    most = loops
+    n = large
+    refining = False
     while spent < budget:
-        _start_order(start, large_dim, large_size, large, dims, sizes, state)
-        score, used, at = _climb(
-            dims, sizes, large, row, switches, objective, budget - spent, scratch, unused, parts
-        )  # fmt: skip
+        if not refining:
+            if start < _STARTS or best == np.inf:
+                n = large
+                _start_order(start, large_dim, large_size, large, dims, sizes, scratch.random)
+            else:
+                n = best_loops
+                _perturb(order_dim, order_size, n, dims, sizes, scratch.random)
+            start += 1
+        score, used = _climb(dims, sizes, n, row, switches, budget - spent, scratch)
         spent += used
-        n = large
-        # only a start that comes close to the best is worth refining
-        if large < most and spent < budget and score < best * 1.1:
-            n = split_factors(dims, sizes, large, most)
-            score, used, at = _climb(
-                dims, sizes, n, row, switches, objective, budget - spent, scratch, unused, parts
-            )  # fmt: skip
-            spent += used
+        refining = not refining and n < most and score < best * _WORTH_REFINING
         if score < best:
             best = score
             best_loops = n
-            order_dim[:n] = dims[:n]
-            order_size[:n] = sizes[:n]
-        elif best == np.inf:
-            fault = at
-        start += 1
+            for i in range(n):
+                order_dim[i], order_size[i] = dims[i], sizes[i]
+        if refining:
+            n = split_factors(dims, sizes, n, most)
         if loops < 2:
             break
-    return best_loops, fault if best == np.inf else -1
-
-
-@jit
-def _finish(
-    dims: Integers,
-    sizes: Floats,
-    loops: int,
-    row: Row,
-    switches: Floats,
-    scratch: Scratch,
-    reads: Floats,
-    writes: Floats,
-    prefix: Integers,
-    outcome: Floats,
-) -> None:
-    """Write everything about one order: accesses, prefixes, energy, cycles and their parts, fault."""
-    _, fault = energy_of(dims, sizes, loops, row, switches, scratch, reads)
-    outcome[3] = fault
-    if fault >= 0:
-        outcome[0] = outcome[1] = outcome[2] = np.inf
-        return
-    outcome[1] = count(row, switches, scratch, reads, writes)
-    for operand in range(3):
-        for b in range(row.chain_length[operand]):
-            prefix[operand, b] = scratch.prefix[operand, b]
-    outcome[2] = cycles_of(dims, sizes, loops, row, switches, scratch, outcome[4:])
-
-
-@jit
-def _objective(objective: int, energy_pj: float, cycles: float) -> float:
-    if objective == ENERGY:
-        return energy_pj
-    return cycles if objective == LATENCY else energy_pj * cycles
+    return best_loops
 
 
 @jit
@@ -368,45 +283,19 @@ def search_range(
     order_size: Floats,
     loops: Integers,
     chain: Integers,
-    chain_length: Integers,
+    ways: Floats,
     spatial: Floats,
-    units: Floats,
-    geometry: Floats,
-    bits: Floats,
     scalars: Floats,
-    accumulated: Integers,
-    level_count: Integers,
     levels: Floats,
     switches: Floats,
-    objective: int,
     budget: int,
     coarse: int,
-    reads: Floats,
-    writes: Floats,
-    prefix: Integers,
-    outcome: Floats,
+    scratch: Scratch,
 ) -> None:
-    """Search problems `low` to `high` (leading axis of every array); orders are replaced by the best found.
-
-    `outcome` (p, 8) gets score, energy without MACs in pJ, cycles, level that is too small or -1, and the
-    parts of the cycles.
-    """
-    scratch = new_scratch()
+    """Search problems `low` to `high` (leading axis of each array); orders become the best found."""
     for p in range(low, high):
-        row = row_of(
-            p, chain, chain_length, spatial, units, geometry, bits, scalars, accumulated, level_count, levels
-        )  # fmt: skip
-        loops[p], _ = search(
-            order_dim[p], order_size[p], loops[p], row, switches, objective, budget, coarse, 1
-        )  # fmt: skip
-        prepare(row, scratch)
-        _finish(
-            order_dim[p], order_size[p], loops[p], row, switches, scratch, reads[p], writes[p], prefix[p],
-            outcome[p],
-        )  # fmt: skip
-        if outcome[p, 3] < 0:
-            energy_pj = outcome[p, 1] + row.scalars[MAC_PJ]
-            outcome[p, 0] = _objective(objective, energy_pj, outcome[p, 2])
+        row = Row(chain[p], ways[p], spatial[p], scalars[p], levels[p])
+        loops[p] = search(order_dim[p], order_size[p], loops[p], row, switches, budget, coarse, scratch)
 
 
 @jit
@@ -418,31 +307,42 @@ def evaluate_range(
     loops: Integers,
     problem: Integers,
     chain: Integers,
-    chain_length: Integers,
+    ways: Floats,
     spatial: Floats,
-    units: Floats,
-    geometry: Floats,
-    bits: Floats,
     scalars: Floats,
-    accumulated: Integers,
-    level_count: Integers,
     levels: Floats,
     switches: Floats,
+    scratch: Scratch,
     reads: Floats,
     writes: Floats,
     prefix: Integers,
     outcome: Floats,
 ) -> None:
-    """Evaluate orders `low` to `high`; order `i` is of problem `problem[i]`; one row of results an order."""
-    scratch = new_scratch()
+    """Evaluate orders `low` to `high`; order `i` is of problem `problem[i]`; one row of results an order.
+
+    `outcome` (i, 8) gets energy, the same without MACs (both in pJ), cycles, the level that is too small or
+    -1, and the parts of the cycles.
+    """
     for i in range(low, high):
         p = problem[i]
-        row = row_of(
-            p, chain, chain_length, spatial, units, geometry, bits, scalars, accumulated, level_count, levels
-        )  # fmt: skip
+        row = Row(chain[p], ways[p], spatial[p], scalars[p], levels[p])
         if i == low or p != problem[i - 1]:
             prepare(row, scratch)
-        _finish(
-            order_dim[i], order_size[i], loops[i], row, switches, scratch, reads[i], writes[i], prefix[i],
-            outcome[i],
+        measure(order_dim[i], order_size[i], loops[i], row, False, scratch)
+        if switches[GREEDY] > 0:
+            tabulate(row, switches, scratch)
+            fault = allocate_greedy(row, scratch)
+        else:
+            _, fault = allocate_best(row, switches, scratch)
+        outcome[i, 3] = fault
+        if fault >= 0:
+            outcome[i, 0] = outcome[i, 1] = outcome[i, 2] = np.inf
+            continue
+        outcome[i, 1] = count(row, switches, scratch, reads[i], writes[i])
+        outcome[i, 0] = outcome[i, 1] + scalars[p, MAC_PJ]
+        for operand in range(3):
+            for b in range(chain[p, HEADER, operand]):
+                prefix[i, operand, b] = scratch.plan[PREFIX, operand, b]
+        outcome[i, 2] = cycles_of(
+            order_dim[i], order_size[i], loops[i], row, switches, scratch, outcome[i, 4:]
         )  # fmt: skip

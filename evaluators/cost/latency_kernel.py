@@ -12,19 +12,50 @@ from __future__ import annotations
 import numpy as np
 
 from evaluators.cost.compiled import jit
-from evaluators.cost.counting import lowest_prefix
 from evaluators.cost.layout import (
+    ACCUMULATED,
+    ALLOWED,
+    BITS,
     CAPACITY,
+    CONTEXT,
+    COVER,
+    DEMAND,
+    DIRECTIONS,
+    DUE,
+    DUE_AXES,
     EXECUTED,
     HALO_ONCE,
+    HEADER,
+    HELD_BITS,
+    HIDDEN,
+    LEVEL_COUNT,
+    LOOPS,
     MAC_CYCLES,
-    MAX_LEVELS,
+    MERGED,
+    NEEDED_BITS,
     ONE_PORT,
+    OPEN,
+    OUTSIDE,
+    PERIOD,
+    PERIODS,
+    PIN_HOLDING,
+    PREFIX,
     PSUM_BITS,
+    RANK,
     READ_CYCLES,
+    READ_HIGH,
+    READ_LOW,
+    REAL,
     RESERVED,
+    SLACK,
+    TILES,
+    TIMES,
+    TOP_IRRELEVANT,
+    USED,
     WORD,
     WRITE_CYCLES,
+    WRITE_HIGH,
+    WRITE_LOW,
     Floats,
     I,
     Integers,
@@ -36,78 +67,68 @@ from evaluators.cost.layout import (
     relevant,
 )
 
-# Directions of a transfer, seen from the memory: towards the array or away from it.
-_READ_LOW, _WRITE_LOW, _READ_HIGH, _WRITE_HIGH = range(4)
-_DIRECTIONS = 4
-_MOST = 3 * _DIRECTIONS  # activities that one port can have
-
-# Columns of an activity.
-_REAL, _ALLOWED, _PERIOD, _TIMES, _DEMAND = range(5)
-
 
 @jit
-def window_union(periods: Floats, allowed: Floats, members: int) -> float:
-    """Return how much of the longest period is covered by windows open for `allowed` of `periods` cycles.
+def window_union(windows: Floats, members: int) -> float:
+    """Return how much of the longest period is covered by windows open for part of their periods.
 
-    All windows start together and shorter periods divide longer ones. With U_i the cover of windows 0..i
-    over period i: U_i = A_i + (P_i / P_{i-1}) U_{i-1} - cover_{i-1}(A_i).
+    The first `members` columns of the rows `PERIODS` and `OPEN` of `windows` describe them; its other rows
+    are working memory. All windows start together and shorter periods divide longer ones. With U_i the cover
+    of windows 0..i over period i: U_i = A_i + (P_i / P_{i-1}) U_{i-1} - cover_{i-1}(A_i).
     """
-    order = np.argsort(periods[:members])
-    cover = np.zeros(members)
-    hidden = np.zeros(members)  # what shorter windows cover inside the open part of this one
+    for i in range(members):
+        windows[RANK, i] = i
+        k = i
+        while k > 0 and windows[PERIODS, int(windows[RANK, k])] < windows[PERIODS, int(windows[RANK, k - 1])]:
+            swapped = windows[RANK, k]
+            windows[RANK, k] = windows[RANK, k - 1]
+            windows[RANK, k - 1] = swapped
+            k -= 1
     for rank in range(members):
-        a = allowed[order[rank]]
+        own = int(windows[RANK, rank])
+        windows[COVER, rank] = windows[OPEN, own]
+        windows[HIDDEN, rank] = 0.0  # what shorter windows cover inside the open part of this one
         if rank == 0:
-            cover[0] = a
             continue
-        x = a
+        x = windows[OPEN, own]
         inside = 0.0
         below = rank - 1
         while below >= 0:
-            period = periods[order[below]]
-            repeats = np.floor(x / period)
-            inside += repeats * cover[below]
-            x -= repeats * period
-            if x <= allowed[order[below]]:
+            at = int(windows[RANK, below])
+            repeats = np.floor(x / windows[PERIODS, at])
+            inside += repeats * windows[COVER, below]
+            x -= repeats * windows[PERIODS, at]
+            if x <= windows[OPEN, at]:
                 inside += x
                 break
-            inside += allowed[order[below]] - hidden[below]
+            inside += windows[OPEN, at] - windows[HIDDEN, below]
             below -= 1
-        hidden[rank] = inside
-        cover[rank] = a + periods[order[rank]] / periods[order[rank - 1]] * cover[rank - 1] - inside
-    return float(cover[members - 1])
+        ratio = windows[PERIODS, own] / windows[PERIODS, int(windows[RANK, rank - 1])]
+        windows[HIDDEN, rank] = inside
+        windows[COVER, rank] += ratio * windows[COVER, rank - 1] - inside
+    return float(windows[COVER, members - 1])
 
 
 @jit
 def latency(
-    order_dim: Integers,
-    order_size: Floats,
-    row: Row,
-    switches: Floats,
-    scratch: Scratch,
-    parts: Floats,
+    order_dim: Integers, order_size: Floats, row: Row, switches: Floats, scratch: Scratch, parts: Floats
 ) -> float:
     """Return the cycles of the layer; `parts` (4,) gets compute, stalls, loading and unloading."""
     per_step = row.scalars[MAC_CYCLES] * row.scalars[EXECUTED]
-    activity = np.zeros((3, MAX_LEVELS, _DIRECTIONS, 5))
-    held_bits = np.zeros((3, MAX_LEVELS))
-    needed_bits = np.zeros((3, MAX_LEVELS))  # what must stay while the next tile comes in
-    top_irrelevant = np.ones((3, MAX_LEVELS + 1))
+    activity, amounts, windows = scratch.activity, scratch.amounts, scratch.windows
+    activity[:] = 0.0
+    amounts[:] = 0.0
+    amounts[TOP_IRRELEVANT] = 1.0
     for operand in range(3):
-        _contents(
-            operand, order_dim, order_size, row, switches, scratch,
-            activity, held_bits[operand], needed_bits[operand], top_irrelevant[operand],
-        )  # fmt: skip
-    _windows(row, per_step, activity, needed_bits, top_irrelevant)
+        _contents(operand, order_dim, order_size, row, switches, scratch, activity, amounts)
+    _windows(row, per_step, activity, amounts)
     stall = 0.0
-    for m in range(row.level_count):
-        if row.levels[m, ONE_PORT] > 0:
-            stall = max(stall, _port_stall(activity[:, m], True, True))
-        else:
-            stall = max(stall, _port_stall(activity[:, m], True, False))
-            stall = max(stall, _port_stall(activity[:, m], False, True))
-    compute = scratch.outside[0] * per_step
-    on, off = _loading(row, activity, held_bits, compute + stall, per_step)
+    for m in range(row.chain[HEADER, LEVEL_COUNT]):
+        both = row.levels[m, ONE_PORT] > 0
+        for port in range(1 if both else 2):
+            stall = max(stall, _port_stall(m, both or port == 0, both or port == 1, activity, windows))
+    compute = scratch.lines[OUTSIDE, 0, 0] * per_step
+    on, off = _loading(row, activity, amounts, windows, scratch.cycles, compute + stall, per_step)
     parts[0] = compute
     parts[1] = stall
     parts[2] = on
@@ -124,45 +145,44 @@ def _contents(
     switches: Floats,
     scratch: Scratch,
     activity: Floats,
-    held_bits: Floats,
-    needed_bits: Floats,
-    top_irrelevant: Floats,
+    amounts: Floats,
 ) -> None:
-    """Fill in period, repetitions and data of an operand's transfers, in bits for now (column `_REAL`)."""
-    accumulates = operand == row.accumulated
-    loops = scratch.size[0]
-    total = scratch.outside[0]
+    """Fill in period, repetitions and data of an operand's transfers, in bits for now (column `REAL`)."""
+    chain, ways, tables, lines = row.chain, row.ways, scratch.tables, scratch.lines
+    marks, plan = scratch.marks, scratch.plan
+    accumulates = operand == chain[HEADER, ACCUMULATED]
+    loops = scratch.state[LOOPS, 0]
     psum_bits = row.scalars[PSUM_BITS]
-    length = row.chain_length[operand]
-    held = lowest_prefix(operand, row, switches, scratch)
+    length = chain[HEADER, operand]
+    toward, away = (WRITE_LOW, READ_HIGH) if accumulates else (READ_LOW, WRITE_HIGH)
+    held = 0
+    if not accumulates and switches[PIN_HOLDING] > 0:
+        held = marks[MERGED, operand, 0]
     below = 0  # loops that belong to the memories below
     low_tile = 1.0
     for b in range(length):
-        m = row.chain[operand, b]
-        tiles = scratch.tiles[operand, scratch.context[operand, b]]
-        partial = accumulates and (scratch.due[held] > 0 or scratch.due_axes[b] > 0)
-        element = psum_bits if partial else row.bits[operand, m]
-        high_tile = tiles[held] if b > 0 else tiles[0]
+        m = chain[operand, b]
+        own = plan[CONTEXT, operand, b]
+        partial = accumulates and (marks[DUE, 0, held] > 0 or plan[DUE_AXES, 0, b] > 0)
+        high_tile = tables[TILES, operand, own, held if b > 0 else 0]
         if b > 0 and switches[HALO_ONCE] == 0:
-            lower_tiles = scratch.tiles[operand, scratch.context[operand, b - 1]]
-            high_tile = low_tile * np.round(tiles[0] / lower_tiles[0])
-        cycles = total / scratch.outside[held]
-        times = np.floor(scratch.outside[held])
-        first = activity[operand, m, _WRITE_LOW if accumulates else _READ_LOW]
-        first[0] = high_tile * element
-        first[_PERIOD] = cycles
-        first[_TIMES] = times
-        if partial:
-            activity[operand, m, _READ_LOW] = first
-        if b > 0:
-            lower = row.chain[operand, b - 1]
-            away = activity[operand, lower, _READ_HIGH if accumulates else _WRITE_HIGH]
-            away[0] = low_tile * (psum_bits if partial else row.bits[operand, lower])
-            away[_PERIOD] = cycles
-            away[_TIMES] = times
-            if partial:
-                activity[operand, lower, _WRITE_HIGH] = away
-        held = loops if b == length - 1 else max(held, scratch.merged[operand, scratch.prefix[operand, b]])
+            lower_own = plan[CONTEXT, operand, b - 1]
+            high_tile = low_tile * np.round(
+                tables[TILES, operand, own, 0] / tables[TILES, operand, lower_own, 0]
+            )
+        for end in range(1 if b == 0 else 2):
+            level = m if end == 0 else chain[operand, b - 1]
+            direction = toward if end == 0 else away
+            tile = high_tile if end == 0 else low_tile
+            for back in range(2 if partial else 1):
+                if back:
+                    direction = READ_LOW if end == 0 else WRITE_HIGH
+                activity[operand, level, direction, REAL] = tile * (
+                    psum_bits if partial else ways[BITS, operand, level]
+                )
+                activity[operand, level, direction, PERIOD] = lines[OUTSIDE, 0, 0] / lines[OUTSIDE, 0, held]
+                activity[operand, level, direction, TIMES] = np.floor(lines[OUTSIDE, 0, held])
+        held = loops if b == length - 1 else max(held, marks[MERGED, operand, plan[PREFIX, operand, b]])
         top_relevant = 1.0
         i = held - 1
         while i >= below and relevant(operand, order_dim[i]):
@@ -170,13 +190,13 @@ def _contents(
             i -= 1
         i = held - 1
         while i >= below and irrelevant(operand, order_dim[i]):
-            top_irrelevant[b + 1] *= order_size[i]
+            amounts[TOP_IRRELEVANT, operand, b + 1] *= order_size[i]
             i -= 1
-        low_tile = tiles[held]
-        due = accumulates and (scratch.due[held] > 0 or scratch.due_axes[b] > 0)
-        resting = psum_bits if due else row.bits[operand, m]
-        held_bits[b] = low_tile * resting
-        needed_bits[b] = np.floor(low_tile * resting / top_relevant)
+        low_tile = tables[TILES, operand, own, held]
+        due = accumulates and (marks[DUE, 0, held] > 0 or plan[DUE_AXES, 0, b] > 0)
+        resting = low_tile * (psum_bits if due else ways[BITS, operand, m])
+        amounts[HELD_BITS, operand, b] = resting
+        amounts[NEEDED_BITS, operand, b] = np.floor(resting / top_relevant)
         below = held
 
 
@@ -185,69 +205,67 @@ def _windows(
     row: Row,
     per_step: float,
     activity: Floats,
-    needed_bits: Floats,
-    top_irrelevant: Floats,
+    amounts: Floats,
 ) -> None:
     """Turn data into cycles, and give every transfer the part of its period that it may use."""
-    used = np.zeros(MAX_LEVELS)
     for operand in range(3):
-        for b in range(row.chain_length[operand]):
+        for b in range(row.chain[HEADER, operand]):
             m = row.chain[operand, b]
-            used[m] += needed_bits[operand, b] / (row.levels[m, CAPACITY] - row.levels[m, RESERVED])
+            amounts[USED, 0, m] += amounts[NEEDED_BITS, operand, b] / (
+                row.levels[m, CAPACITY] - row.levels[m, RESERVED]
+            )
     for operand in (O, W, I):
         doubled = False  # the array itself never buffers twice
-        for b in range(row.chain_length[operand]):
+        for b in range(row.chain[HEADER, operand]):
             m = row.chain[operand, b]
-            share = needed_bits[operand, b] / (row.levels[m, CAPACITY] - row.levels[m, RESERVED])
-            doubled_here = used[m] <= 0.5
-            if not doubled_here and share <= 1.0 - used[m]:
+            share = amounts[NEEDED_BITS, operand, b] / (row.levels[m, CAPACITY] - row.levels[m, RESERVED])
+            doubled_here = amounts[USED, 0, m] <= 0.5
+            if not doubled_here and share <= 1.0 - amounts[USED, 0, m]:
                 doubled_here = True
-                used[m] += share
-            for direction in range(_DIRECTIONS):
+                amounts[USED, 0, m] += share
+            for direction in range(DIRECTIONS):
                 entry = activity[operand, m, direction]
-                if entry[_TIMES] == 0:
+                if entry[TIMES] == 0:
                     continue
-                high = direction in (_READ_HIGH, _WRITE_HIGH)
-                reading = direction in (_READ_LOW, _READ_HIGH)
+                high = direction in (READ_HIGH, WRITE_HIGH)
+                reading = direction in (READ_LOW, READ_HIGH)
                 pace = row.levels[m, READ_CYCLES] if reading else row.levels[m, WRITE_CYCLES]
                 data_bits = entry[0]
                 whole_period = doubled_here if high else doubled
-                window = entry[_PERIOD]
+                window = entry[PERIOD]
                 if not whole_period:
-                    window = np.floor(window / top_irrelevant[operand, b + 1 if high else b])
-                entry[_DEMAND] = np.floor(data_bits / entry[_PERIOD])
-                entry[_REAL] = np.ceil(data_bits / row.levels[m, WORD] - 1e-9) * pace
-                entry[_ALLOWED] = np.ceil(window * per_step)
-                entry[_PERIOD] = np.ceil(entry[_PERIOD] * per_step)
+                    window = np.floor(window / amounts[TOP_IRRELEVANT, operand, b + 1 if high else b])
+                entry[DEMAND] = np.floor(data_bits / entry[PERIOD])
+                entry[REAL] = np.ceil(data_bits / row.levels[m, WORD] - 1e-9) * pace
+                entry[ALLOWED] = np.ceil(window * per_step)
+                entry[PERIOD] = np.ceil(entry[PERIOD] * per_step)
             doubled = doubled_here
 
 
 @jit
-def _port_stall(activity: Floats, reads: bool, writes: bool) -> float:
+def _port_stall(m: int, reads: bool, writes: bool, activity: Floats, windows: Floats) -> float:
     """Return the stall of one port of a memory: positive where its transfers do not fit their windows."""
-    periods = np.empty(_MOST)
-    allowed = np.empty(_MOST)
     members = 0
     late = 0.0
     early = 0.0
     open_cycles = 0.0
     always = -1.0
     for operand in range(3):
-        for direction in range(_DIRECTIONS):
-            reading = direction in (_READ_LOW, _READ_HIGH)
-            entry = activity[operand, direction]
-            if entry[_TIMES] == 0 or not (reads if reading else writes):
+        for direction in range(DIRECTIONS):
+            reading = direction in (READ_LOW, READ_HIGH)
+            entry = activity[operand, m, direction]
+            if entry[TIMES] == 0 or not (reads if reading else writes):
                 continue
-            stall = (entry[_REAL] - entry[_ALLOWED]) * (entry[_TIMES] - 1)
+            stall = (entry[REAL] - entry[ALLOWED]) * (entry[TIMES] - 1)
             if stall > 0:
                 late += stall
             else:
                 early += stall
-            open_cycles += entry[_ALLOWED] * (entry[_TIMES] - 1)
-            if entry[_PERIOD] == entry[_ALLOWED] and always < 0:
-                always = entry[_PERIOD] * entry[_TIMES]
-            periods[members] = entry[_PERIOD]
-            allowed[members] = entry[_ALLOWED]
+            open_cycles += entry[ALLOWED] * (entry[TIMES] - 1)
+            if entry[PERIOD] == entry[ALLOWED] and always < 0:
+                always = entry[PERIOD] * entry[TIMES]
+            windows[PERIODS, members] = entry[PERIOD]
+            windows[OPEN, members] = entry[ALLOWED]
             members += 1
     if members == 0:
         return 0.0
@@ -258,13 +276,13 @@ def _port_stall(activity: Floats, reads: bool, writes: bool) -> float:
         longest = 0
         repeats = 1.0
         for i in range(members):
-            if periods[i] > periods[longest]:
+            if windows[PERIODS, i] > windows[PERIODS, longest]:
                 longest = i
         for operand in range(3):
-            for direction in range(_DIRECTIONS):
-                if activity[operand, direction, _PERIOD] == periods[longest]:
-                    repeats = activity[operand, direction, _TIMES]
-        union = window_union(periods, allowed, members) * repeats
+            for direction in range(DIRECTIONS):
+                if activity[operand, m, direction, PERIOD] == windows[PERIODS, longest]:
+                    repeats = activity[operand, m, direction, TIMES]
+        union = window_union(windows, members) * repeats
     return late + max(0.0, early + open_cycles - union)
 
 
@@ -272,56 +290,58 @@ def _port_stall(activity: Floats, reads: bool, writes: bool) -> float:
 def _loading(
     row: Row,
     activity: Floats,
-    held_bits: Floats,
+    amounts: Floats,
+    windows: Floats,
+    cycles: Floats,
     computing: float,
     per_step: float,
 ) -> tuple[float, float]:
     """Return the cycles before the first and after the last step: first tiles in, last results out.
 
     A transfer that happens once may overlap with computing as far as its port has bandwidth to spare.
+    Transfers of the two read operands that share ports at both ends follow one another; others run beside.
     """
-    cycles = np.zeros((3, MAX_LEVELS, _DIRECTIONS))
-    for m in range(row.level_count):
-        args = (row.accumulated, row.levels, activity, held_bits, computing, per_step, cycles)
-        if row.levels[m, ONE_PORT] > 0:
-            _port_loading(m, True, True, *args)
-        else:
-            _port_loading(m, True, False, *args)
-            _port_loading(m, False, True, *args)
-    own = np.zeros(3)
-    half = np.zeros(3)
-    both = np.zeros(3)
-    on_chain = np.zeros((3, MAX_LEVELS))
-    for operand in range(3):
-        for b in range(row.chain_length[operand]):
-            on_chain[operand, row.chain[operand, b]] = 1
-    first, second = -1, -1
-    for operand in range(3):
-        if operand == row.accumulated:
-            continue
-        if first < 0:
-            first = operand
-        else:
-            second = operand
+    chain, levels = row.chain, row.levels
+    accumulated = chain[HEADER, ACCUMULATED]
+    cycles[:] = 0.0
+    for m in range(chain[HEADER, LEVEL_COUNT]):
+        both = levels[m, ONE_PORT] > 0
+        for port in range(1 if both else 2):
+            _port_loading(
+                m, both or port == 0, both or port == 1, accumulated, levels[m, WORD], activity, amounts,
+                windows, computing, per_step, cycles,
+            )  # fmt: skip
     off = 0.0
-    for operand in range(3):
-        for b in range(row.chain_length[operand] - 1):
-            low, high = row.chain[operand, b], row.chain[operand, b + 1]
-            if operand == row.accumulated:
-                off += max(cycles[operand, low, _READ_HIGH], cycles[operand, high, _WRITE_LOW])
-                continue
-            longest = max(cycles[operand, low, _WRITE_HIGH], cycles[operand, high, _READ_LOW])
-            shared_low = on_chain[first, low] > 0 and on_chain[second, low] > 0
-            shared_high = on_chain[first, high] > 0 and on_chain[second, high] > 0
-            if shared_low and shared_high:
-                both[operand] += longest
-            elif not shared_low and not shared_high:
-                own[operand] += longest
-            else:
-                half[operand] = longest
-    one = both[first] + max(both[second] + half[second] + own[second], half[first] + own[first])
-    other = both[second] + max(both[first] + half[first] + own[first], half[second] + own[second])
+    for b in range(chain[HEADER, accumulated] - 1):
+        low, high = chain[accumulated, b], chain[accumulated, b + 1]
+        off += max(cycles[accumulated, low, READ_HIGH], cycles[accumulated, high, WRITE_LOW])
+    first = 1 if accumulated == 0 else 0
+    second = 3 - accumulated - first
+    shared_1, half_1, own_1 = _loading_of(first, second, chain, cycles)
+    shared_2, half_2, own_2 = _loading_of(second, first, chain, cycles)
+    one = shared_1 + max(shared_2 + half_2 + own_2, half_1 + own_1)
+    other = shared_2 + max(shared_1 + half_1 + own_1, half_2 + own_2)
     return min(one, other), off
+
+
+@jit
+def _loading_of(operand: int, other: int, chain: Integers, cycles: Floats) -> tuple[float, float, float]:
+    """Return the cycles of an operand's way in: on links shared with `other`, at one end, not at all."""
+    shared = half = own = 0.0
+    for b in range(chain[HEADER, operand] - 1):
+        low, high = chain[operand, b], chain[operand, b + 1]
+        longest = max(cycles[operand, low, WRITE_HIGH], cycles[operand, high, READ_LOW])
+        ends = 0
+        for k in range(chain[HEADER, other]):
+            if chain[other, k] in (low, high):
+                ends += 1
+        if ends == 2:
+            shared += longest
+        elif ends == 1:
+            half = longest
+        else:
+            own += longest
+    return shared, half, own
 
 
 @jit
@@ -330,42 +350,41 @@ def _port_loading(
     reads: bool,
     writes: bool,
     accumulated: int,
-    levels: Floats,
+    word_bits: float,
     activity: Floats,
-    held_bits: Floats,
+    amounts: Floats,
+    windows: Floats,
     computing: float,
     per_step: float,
     cycles: Floats,
 ) -> None:
     """Fill `cycles` (o, m, direction) with what loading takes on one port of memory `m`."""
     demand = 0.0
-    once = np.empty((_MOST, 4))
     members = 0
-    for operand in range(3):
-        for direction in range(_DIRECTIONS):
-            entry = activity[operand, m, direction]
-            reading = direction in (_READ_LOW, _READ_HIGH)
-            if entry[_TIMES] == 0 or not (reads if reading else writes):
-                continue
-            if operand == accumulated and direction in (_READ_LOW, _WRITE_HIGH):
-                continue  # no partial sums come in before the first step or after the last
-            if entry[_TIMES] == 1:
-                once[members, 0] = entry[_REAL]
-                once[members, 1] = np.ceil(held_bits[operand, 0] / levels[m, WORD] - 1e-9)
-                once[members, 2] = operand
-                once[members, 3] = direction
-                members += 1
-            else:
-                demand += np.ceil(entry[_DEMAND] / max(per_step, 1e-9))
-                cycles[operand, m, direction] = entry[_REAL]
-    spare = max(0.0, (levels[m, WORD] - demand) / levels[m, WORD] * computing)
-    done = np.zeros(_MOST)
+    for place in range(3 * DIRECTIONS):
+        operand, direction = place // DIRECTIONS, place % DIRECTIONS
+        entry = activity[operand, m, direction]
+        reading = direction in (READ_LOW, READ_HIGH)
+        if entry[TIMES] == 0 or not (reads if reading else writes):
+            continue
+        if operand == accumulated and direction in (READ_LOW, WRITE_HIGH):
+            continue  # no partial sums come in before the first step or after the last
+        cycles[operand, m, direction] = entry[REAL]
+        if entry[TIMES] == 1:
+            windows[PERIODS, members] = entry[REAL]
+            windows[OPEN, members] = np.ceil(amounts[HELD_BITS, operand, 0] / word_bits - SLACK)
+            windows[RANK, members] = place
+            members += 1
+        else:
+            demand += np.ceil(entry[DEMAND] / max(per_step, SLACK))
+    spare = max(0.0, (word_bits - demand) / word_bits * computing)
     for _ in range(members):
-        largest = -1
+        largest = 0
         for i in range(members):
-            if done[i] == 0 and (largest < 0 or once[i, 0] > once[largest, 0]):
+            if windows[PERIODS, i] > windows[PERIODS, largest]:
                 largest = i
-        done[largest] = 1
-        reduction = min(max(0.0, once[largest, 0] - once[largest, 1]), spare)
+        reduction = min(max(0.0, windows[PERIODS, largest] - windows[OPEN, largest]), spare)
         spare -= reduction
-        cycles[int(once[largest, 2]), m, int(once[largest, 3])] = once[largest, 0] - reduction
+        place = int(windows[RANK, largest])
+        cycles[place // DIRECTIONS, m, place % DIRECTIONS] = windows[PERIODS, largest] - reduction
+        windows[PERIODS, largest] = -1.0  # done

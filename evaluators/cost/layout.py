@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from evaluators.cost.compiled import inlined, jit
+from evaluators.cost.compiled import jit
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -32,6 +32,8 @@ PIN_HOLDING, READ_BACK_FIRST, HALO_ONCE, WHOLE_PES, GREEDY = range(5)
 
 # Columns of `scalars`.
 PSUM_BITS, EXECUTED, MAC_CYCLES, MAC_PJ = range(4)
+STRIDE_Y, STRIDE_X, DILATION_Y, DILATION_X, INPUT_Y, INPUT_X = range(4, 10)
+SCALARS: Final = 10
 
 SLACK: Final = 1e-9  # products of fractional spatial factors come back to integers up to rounding
 
@@ -39,83 +41,99 @@ SLACK: Final = 1e-9  # products of fractional spatial factors come back to integ
 class Row(NamedTuple):
     """One problem as arrays: what `evaluators.cost.problem` packs, without the leading axis.
 
-    `chain` (o, m) indices of each operand's levels and `chain_length` (o,) how many; `spatial` (o, m, d)
-    unrolling below each of them and `units` (o, m) how many instances work; `geometry` (6,) strides,
-    dilations and unpadded sizes; `bits` (o, m) stored bits of an element; `scalars`, `levels`: columns above.
+    `chain` (4, m): per operand the indices of its levels, and in the last row `HEADER`: how many each
+    operand has, the accumulated operand, the number of levels. `ways` (2, o, m): how many instances of a
+    level of the chain work (`UNITS`), and the stored bits of an element at a level (`BITS`). `spatial`
+    (o, m, d): unrolling below each level of the chain. `scalars` and `levels`: columns above.
     """
 
     chain: Integers
-    chain_length: Integers
+    ways: Floats
     spatial: Floats
-    units: Floats
-    geometry: Floats
-    bits: Floats
     scalars: Floats
-    accumulated: int
-    level_count: int
     levels: Floats
 
 
-class Scratch(NamedTuple):
-    """Working memory of one search.
+# Last row of `chain`, and its columns after the operands' lengths.
+HEADER: Final = 3
+ACCUMULATED, LEVEL_COUNT = 3, 4
 
-    Fixed for a row: `context` (o, m) the first level of the chain with the same unrolling below it,
-    `due_axes` (m,) whether an axis above adds partial sums, `copies` (m,) how many units hold sums of one
-    element. For each order: `size` (1,) its number of loops, `outside` (l + 1,) iterations outside a prefix,
-    `merged` (o, l + 1) the prefix with the irrelevant loops just above it, `due` (l + 1,) whether a reduction
-    is outside, `tiles` (o, m, l + 1) footprints. For the allocation: `transfer` (o, m, l + 1) energy of all
-    transfers between a memory with that prefix and the next one, `rest_bits` (o, m, l + 1) what the prefix
-    occupies when its sums are final, and `sum_bits` (m, l + 1) while they are not; `value`, `held`, `inner`
-    (o, l + 1), `pick` (o, m, l + 1) and `state` (4, o) are the dynamic programme's; `prefix` (o, m) its result.
+UNITS, BITS = range(2)
+
+
+class Scratch(NamedTuple):
+    """Working memory of one search; few arrays, because each costs compiling time in every function.
+
+    `tables` (4, o, m, l + 1): of every prefix, the footprint (`TILES`), the energy of all transfers to the
+    next memory (`TRANSFER`), the bits occupied with sums final (`REST`) and not (`SUMS`).
+    `lines` (5, o, l + 1): energy and bits of an operand's prefixes at the level at hand (`VALUE`, `HELD`),
+    least energy below it (`INNER`); in their first rows iterations outside a prefix (`OUTSIDE`), and per
+    level how many units hold sums of one element (`COPIES`).
+    `marks` (3, o, l + 1): the prefix with the irrelevant loops just above it (`MERGED`); in their first rows
+    whether a reduction is outside (`DUE`), and a running minimum (`LEAST`).
+    `plan` (3, o, m): first level of the chain with the same unrolling below it (`CONTEXT`), the prefix held
+    (`PREFIX`), in its first row whether an axis above adds partial sums (`DUE_AXES`).
+    `picks` (o, m, l + 1): the choice behind `INNER`. `state` (5, o): see `allocation`; the last row begins
+    with the number of loops. `extents` (d,): loop extents. `activity`, `cycles`, `amounts`, `windows`: see
+    `latency_kernel`. `trial_dim`, `trial_size` (2, l): orders at work. `random` (1,): generator's state.
     """
 
-    size: Integers
-    context: Integers
-    due_axes: Integers
-    copies: Floats
-    outside: Floats
-    merged: Integers
-    due: Integers
-    tiles: Floats
-    transfer: Floats
-    rest_bits: Floats
-    sum_bits: Floats
-    value: Floats
-    held: Floats
-    inner: Floats
-    pick: Integers
+    tables: Floats
+    lines: Floats
+    marks: Integers
+    plan: Integers
+    picks: Integers
     state: Integers
-    least: Integers
-    prefix: Integers
+    extents: Floats
+    activity: Floats
+    cycles: Floats
+    amounts: Floats
+    windows: Floats
+    trial_dim: Integers
+    trial_size: Floats
+    random: npt.NDArray[np.uint64]
 
 
-@jit
+TILES, TRANSFER, REST, SUMS = range(4)
+VALUE, HELD, INNER, OUTSIDE, COPIES = range(5)
+MERGED, DUE, LEAST = range(3)
+CONTEXT, PREFIX, DUE_AXES = range(3)
+DEPTH, START, FIXED, MEMBERS, LOOPS = range(5)
+
+
 def new_scratch() -> Scratch:
     """Return working memory of the largest size."""
     n = MAX_LOOPS + 1
     return Scratch(
-        np.zeros(1, np.int64),
-        np.zeros((3, MAX_LEVELS), np.int64),
-        np.zeros(MAX_LEVELS, np.int64),
-        np.ones(MAX_LEVELS),
-        np.ones(n),
-        np.zeros((3, n), np.int64),
-        np.zeros(n, np.int64),
-        np.zeros((3, MAX_LEVELS, n)),
-        np.zeros((3, MAX_LEVELS, n)),
-        np.zeros((3, MAX_LEVELS, n)),
-        np.zeros((MAX_LEVELS, n)),
-        np.zeros((3, n)),
-        np.zeros((3, n)),
-        np.zeros((3, n)),
-        np.zeros((3, MAX_LEVELS, n), np.int64),
-        np.zeros((4, 3), np.int64),
-        np.zeros(n, np.int64),
-        np.zeros((3, MAX_LEVELS), np.int64),
+        tables=np.zeros((4, 3, MAX_LEVELS, n)),
+        lines=np.zeros((5, 3, n)),
+        marks=np.zeros((3, 3, n), np.int64),
+        plan=np.zeros((3, 3, MAX_LEVELS), np.int64),
+        picks=np.zeros((3, MAX_LEVELS, n), np.int64),
+        state=np.zeros((5, 3), np.int64),
+        extents=np.ones(DIMS),
+        activity=np.zeros((3, MAX_LEVELS, DIRECTIONS, ACTIVITY_COLUMNS)),
+        cycles=np.zeros((3, MAX_LEVELS, DIRECTIONS)),
+        amounts=np.zeros((4, 3, MAX_LEVELS + 1)),
+        windows=np.zeros((5, 3 * DIRECTIONS)),
+        trial_dim=np.zeros((2, MAX_LOOPS), np.int64),
+        trial_size=np.ones((2, MAX_LOOPS)),
+        random=np.zeros(1, np.uint64),
     )
 
 
-@inlined
+# Directions of a transfer, seen from the memory: towards the array or away from it.
+READ_LOW, WRITE_LOW, READ_HIGH, WRITE_HIGH = range(4)
+DIRECTIONS: Final = 4
+
+# Columns of an activity, rows of `amounts` and of `windows`.
+REAL, ALLOWED, PERIOD, TIMES, DEMAND = range(5)
+ACTIVITY_COLUMNS: Final = 5
+HELD_BITS, NEEDED_BITS, TOP_IRRELEVANT, USED = range(4)
+PERIODS, OPEN, COVER, HIDDEN, RANK = range(5)
+
+
+@jit
 def irrelevant(operand: int, dim: int) -> bool:
     """Return whether looping over `dim` leaves the elements of `operand` untouched."""
     if operand == W:
@@ -125,7 +143,7 @@ def irrelevant(operand: int, dim: int) -> bool:
     return dim == K
 
 
-@inlined
+@jit
 def relevant(operand: int, dim: int) -> bool:
     """Return whether every step of `dim` touches other elements of `operand` (sliding windows do not)."""
     if operand == I:
@@ -133,7 +151,7 @@ def relevant(operand: int, dim: int) -> bool:
     return not irrelevant(operand, dim)
 
 
-@inlined
+@jit
 def reduces(accumulated: int, dim: int) -> bool:
     """Return whether `dim` adds into elements of the accumulated operand that were visited before."""
     if accumulated == I:  # windows of different output rows overlap in the input

@@ -5,26 +5,37 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 
 import numpy as np
 
 from evaluators.cost import kernel, layout
+from evaluators.cost.compiled import exclusive
 from evaluators.cost.problem import OPERANDS, Floats, Packed, Problem, mac_work, pack
 from evaluators.cost.report import Infeasible, LoopMapping
 from evaluators.cost.spatial import SpatialMapping, candidates, sizes_of, slot
 from hw_templates.accelerator import LOOPS, Accelerator
 
+_TIE = 1e-9  # relative: what counts as equal
 _LEAST_PER_THREAD = 64  # fewer problems are not worth starting a thread for
 
 
 class MappingObjective(Enum):
-    """What the search over mappings minimises."""
+    """What decides among spatial mappings; loop orders are always searched for least energy."""
 
-    ENERGY = kernel.ENERGY
-    LATENCY = kernel.LATENCY
-    EDP = kernel.EDP
+    ENERGY = "energy"
+    LATENCY = "latency"
+    EDP = "energy_delay_product"
+
+    def of(self, energy_pj: Floats, cycles: Floats) -> Floats:
+        """Return the objective of mappings; the other quantity decides between equals."""
+        if self is MappingObjective.ENERGY:
+            return energy_pj * (1 + _TIE * cycles / (1 + cycles))
+        if self is MappingObjective.LATENCY:
+            return cycles * (1 + _TIE * energy_pj / (1 + energy_pj))
+        return energy_pj * cycles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,12 +82,13 @@ ZIGZAG = Switches(
 class Effort:
     """How hard the mapper looks.
 
-    `orders` are evaluated per spatial mapping, first with at most `coarse_factors` loops, then with at most
-    `loop_factors`; the `spatial_mappings` with the fewest cycles compete.
+    The `spatial_mappings` with the fewest cycles compete with `screening` orders each; for the best of them
+    `orders` are evaluated, first with at most `coarse_factors` loops, then with at most `loop_factors`.
     """
 
-    orders: int = 800
-    loop_factors: int = 14
+    orders: int = 600
+    screening: int = 100
+    loop_factors: int = 12
     coarse_factors: int = 7
     spatial_mappings: int = 3
 
@@ -105,6 +117,7 @@ class Mapped:
 
 
 Row = tuple[Problem, Accelerator]
+Option = tuple[Problem, Accelerator, SpatialMapping]
 
 
 def map_all(
@@ -117,7 +130,7 @@ def map_all(
     """Return the best mapping found of every row; equal rows are searched once."""
     effort = effort or Effort()
     unique = list(dict.fromkeys(rows))
-    options: list[tuple[Problem, Accelerator, SpatialMapping]] = []
+    options: list[Option] = []
     owner: list[int] = []
     for index, (problem, chip) in enumerate(unique):
         for mapping in candidates(
@@ -125,21 +138,38 @@ def map_all(
         ):
             options.append((problem, chip, mapping))
             owner.append(index)
-    found = search(options, objective=objective, effort=effort, switches=switches or Switches())
+    switches = switches or Switches()
+    if len(options) > len(unique):
+        options = _screened(options, owner, objective, effort, switches)
+    found = search(options, effort=effort, switches=switches)
+    mapped = {row: unpack(found, i, *options[i]) for i, row in enumerate(unique)}
+    return [mapped[row] for row in rows]
+
+
+def _screened(
+    options: Sequence[Option],
+    owner: Sequence[int],
+    objective: MappingObjective,
+    effort: Effort,
+    switches: Switches,
+) -> list[Option]:
+    """Return the most promising option of each owner, after a search of little effort."""
+    brief = replace(effort, orders=effort.screening, loop_factors=effort.coarse_factors)
+    found = search(options, effort=brief, switches=switches)
+    score = objective.of(found.outcome[:, 0], found.outcome[:, 2])
     best: dict[int, int] = {}
     for option, index in enumerate(owner):
-        if index not in best or found.outcome[option, 0] < found.outcome[best[index], 0]:
+        if index not in best or score[option] < score[best[index]]:
             best[index] = option
-    mapped = {unique[i]: unpack(found, option, *options[option]) for i, option in best.items()}
-    return [mapped[row] for row in rows]
+    return [options[best[index]] for index in sorted(best)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Found:
     """The kernel's results.
 
-    `outcome` (p, 8) holds score, memory energy, cycles, the level that is too small or -1, and the parts of
-    the cycles: compute, stalls, loading, unloading.
+    `outcome` (p, 8) holds energy, energy without MACs, cycles, the level that is too small or -1, and the
+    parts of the cycles: compute, stalls, loading, unloading.
     """
 
     packed: Packed
@@ -150,42 +180,91 @@ class Found:
 
 
 def search(
-    options: Sequence[tuple[Problem, Accelerator, SpatialMapping]],
+    options: Sequence[Option],
     *,
-    objective: MappingObjective,
     effort: Effort,
     switches: Switches,
 ) -> Found:
     """Search the loop orders of every option in one call of the kernel."""
-    packed = pack(options, effort.loop_factors)
-    n = len(options)
-    found = Found(
+    found = _nothing_found(pack(options, effort.loop_factors))
+    if options:
+        compile_once()
+        _in_threads(
+            len(options),
+            lambda low, high: _run(found.packed, found, effort, switches, low, high),
+        )
+    return found
+
+
+def _nothing_found(packed: Packed) -> Found:
+    n = len(packed.loops)
+    return Found(
         packed=packed,
         reads=np.zeros((n, 3, layout.MAX_LEVELS)),
         writes=np.zeros((n, 3, layout.MAX_LEVELS)),
         prefix=np.zeros((n, 3, layout.MAX_LEVELS), np.int64),
         outcome=np.zeros((n, 8)),
     )
-    _in_threads(
-        n,
-        lambda low, high: kernel.search_range(
-            low,
-            high,
-            packed.order_dim,
-            packed.order_size,
-            packed.loops,
-            *packed.problem_arrays(),
-            switches.to_array(),
-            objective.value,
-            effort.orders,
-            effort.coarse_factors,
-            found.reads,
-            found.writes,
-            found.prefix,
-            found.outcome,
-        ),
+
+
+def _run(
+    packed: Packed,
+    found: Found,
+    effort: Effort,
+    switches: Switches,
+    low: int,
+    high: int,
+) -> None:
+    """Search and then evaluate problems `low` to `high` of `packed`."""
+    scratch = layout.new_scratch()
+    flags = switches.to_array()
+    kernel.search_range(
+        low,
+        high,
+        packed.order_dim,
+        packed.order_size,
+        packed.loops,
+        packed.chain,
+        packed.ways,
+        packed.spatial,
+        packed.scalars,
+        packed.levels,
+        flags,
+        effort.orders,
+        effort.coarse_factors,
+        scratch,
     )
-    return found
+    kernel.evaluate_range(
+        low,
+        high,
+        packed.order_dim,
+        packed.order_size,
+        packed.loops,
+        np.arange(len(packed.loops)),
+        packed.chain,
+        packed.ways,
+        packed.spatial,
+        packed.scalars,
+        packed.levels,
+        flags,
+        scratch,
+        found.reads,
+        found.writes,
+        found.prefix,
+        found.outcome,
+    )
+
+
+@lru_cache(maxsize=1)
+def compile_once() -> None:
+    """Compile the kernels or load them from the cache; one process at a time, the others then load.
+
+    Takes about twenty seconds after an installation and half a second later.
+    """
+    with exclusive():
+        packed = pack([])
+        found = _nothing_found(packed)
+        _run(packed, found, Effort(), Switches(), 0, 0)
 
 
 def _in_threads(count: int, work: Callable[[int, int], None]) -> None:
@@ -219,7 +298,7 @@ def unpack(found: Found, p: int, problem: Problem, chip: Accelerator, spatial: S
     held = {
         operand.value: tuple(
             (chip.memories[int(packed.chain[p, o, j])].name, int(found.prefix[p, o, j]))
-            for j in range(int(packed.chain_length[p, o]))
+            for j in range(int(packed.chain[p, layout.HEADER, o]))
         )
         for o, operand in enumerate(OPERANDS)
     }
@@ -232,7 +311,7 @@ def unpack(found: Found, p: int, problem: Problem, chip: Accelerator, spatial: S
         loading_cycles=float(found.outcome[p, 6]),
         unloading_cycles=float(found.outcome[p, 7]),
         executed_macs=problem.nest.macs * work.executed,
-        mac_energy_pj=float(packed.scalars[p, 3]),
+        mac_energy_pj=float(packed.scalars[p, layout.MAC_PJ]),
         reads=tuple(tuple(map(float, row[:n_levels])) for row in found.reads[p]),
         writes=tuple(tuple(map(float, row[:n_levels])) for row in found.writes[p]),
         mapping=LoopMapping(spatial=spatial.axes, order=order, held=held),

@@ -126,30 +126,10 @@ class Packed:
     order_size: Floats
     loops: Integers
     chain: Integers
-    chain_length: Integers
+    ways: Floats
     spatial: Floats
-    units: Floats
-    geometry: Floats
-    bits: Floats
     scalars: Floats
-    accumulated: Integers
-    level_count: Integers
     levels: Floats
-
-    def problem_arrays(self) -> tuple[Integers | Floats, ...]:
-        """Return the arrays that describe problems, in the order that the kernel takes them."""
-        return (
-            self.chain,
-            self.chain_length,
-            self.spatial,
-            self.units,
-            self.geometry,
-            self.bits,
-            self.scalars,
-            self.accumulated,
-            self.level_count,
-            self.levels,
-        )
 
 
 def level_numbers(level: MemoryLevel) -> list[float]:
@@ -248,15 +228,10 @@ def pack(
         order_dim=np.zeros((n, layout.MAX_LOOPS), np.int64),
         order_size=np.ones((n, layout.MAX_LOOPS)),
         loops=np.zeros(n, np.int64),
-        chain=np.zeros((n, 3, layout.MAX_LEVELS), np.int64),
-        chain_length=np.zeros((n, 3), np.int64),
+        chain=np.zeros((n, 4, layout.MAX_LEVELS), np.int64),
+        ways=np.ones((n, 2, 3, layout.MAX_LEVELS)),
         spatial=np.ones((n, 3, layout.MAX_LEVELS, layout.DIMS)),
-        units=np.ones((n, 3, layout.MAX_LEVELS)),
-        geometry=np.ones((n, 6)),
-        bits=np.zeros((n, 3, layout.MAX_LEVELS)),
-        scalars=np.ones((n, 4)),
-        accumulated=np.zeros(n, np.int64),
-        level_count=np.zeros(n, np.int64),
+        scalars=np.ones((n, layout.SCALARS)),
         levels=np.zeros((n, layout.MAX_LEVELS, layout.LEVEL_COLUMNS)),
     )
     for p, (problem, accelerator, mapping) in enumerate(rows):
@@ -277,7 +252,34 @@ def _pack_one(
     for i, (dim, factor) in enumerate(factors):
         packed.order_dim[p, i] = dim
         packed.order_size[p, i] = factor
-    packed.geometry[p] = (
+    packed.chain[p, layout.HEADER, layout.ACCUMULATED] = _INDEX[problem.accumulated]
+    packed.chain[p, layout.HEADER, layout.LEVEL_COUNT] = len(chip.memories)
+    packed.levels[p] = _chip_numbers(chip)
+    chains, below = _chains(chip, problem.accumulated, problem.resident)
+    effective = effective_factors(mapping, sizes, temporal)
+    for o in range(3):
+        packed.chain[p, layout.HEADER, o] = len(chains[o])
+        packed.chain[p, o, : len(chains[o])] = chains[o]
+        for j, axes in enumerate(below[o]):
+            for axis in axes:
+                for dim, share in effective[axis]:
+                    packed.spatial[p, o, j, dim] *= share
+            above = [effective[axis] for axis in range(len(effective)) if axis not in axes]
+            packed.ways[p, layout.UNITS, o, j] = max(1.0, round(prod(f for axis in above for _, f in axis)))
+    for m, level in enumerate(chip.memories):
+        for o in range(3):
+            stored = problem.storage[o]
+            packed.ways[p, layout.BITS, o, m] = stored.compressed_bits if level.compressed else stored.bits
+    stop = resident_level(chip)
+    if stop is not None:
+        packed.levels[p, stop, layout.RESERVED] = problem.reserved_bits
+    work = mac_work(chip, problem)
+    psum_bits = max(float(chip.mac.accumulator_bits), problem.storage[_INDEX[problem.accumulated]].bits)
+    packed.scalars[p] = (
+        psum_bits,
+        work.executed,
+        work.cycles,
+        work.energy_pj * nest.macs,
         nest.stride_y,
         nest.stride_x,
         nest.dilation_y,
@@ -285,30 +287,6 @@ def _pack_one(
         max(nest.iy, 1),
         max(nest.ix, 1),
     )
-    packed.accumulated[p] = _INDEX[problem.accumulated]
-    packed.level_count[p] = len(chip.memories)
-    packed.levels[p] = _chip_numbers(chip)
-    chains, below = _chains(chip, problem.accumulated, problem.resident)
-    effective = effective_factors(mapping, sizes, temporal)
-    for o in range(3):
-        packed.chain_length[p, o] = len(chains[o])
-        packed.chain[p, o, : len(chains[o])] = chains[o]
-        for j, axes in enumerate(below[o]):
-            for axis in axes:
-                for dim, share in effective[axis]:
-                    packed.spatial[p, o, j, dim] *= share
-            above = [effective[axis] for axis in range(len(effective)) if axis not in axes]
-            packed.units[p, o, j] = max(1.0, round(prod(f for axis in above for _, f in axis)))
-    for m, level in enumerate(chip.memories):
-        for o in range(3):
-            stored = problem.storage[o]
-            packed.bits[p, o, m] = stored.compressed_bits if level.compressed else stored.bits
-    stop = resident_level(chip)
-    if stop is not None:
-        packed.levels[p, stop, layout.RESERVED] = problem.reserved_bits
-    work = mac_work(chip, problem)
-    psum_bits = max(float(chip.mac.accumulator_bits), problem.storage[_INDEX[problem.accumulated]].bits)
-    packed.scalars[p] = (psum_bits, work.executed, work.cycles, work.energy_pj * nest.macs)
 
 
 def effective_factors(
