@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from codesign.inspection_command import inspect
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -293,3 +295,7 @@ def check(
     question = load_study(study, overrides)
     for line in dry_run(question):
         typer.echo(line)
+
+
+# Commands that live in modules of their own; each imports what is heavy when it runs.
+app.command()(inspect)
