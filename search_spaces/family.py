@@ -22,8 +22,8 @@ from search_spaces.choice import Choice, SpaceError
 class LayerSpace(Protocol):
     """What may be chosen for a layer by one family."""
 
-    def suggest(self, ask: Ask, layer: LayerInfo) -> Choice:
-        """Ask for this layer's knobs and return the choice they make."""
+    def suggest(self, ask: Ask, layer: LayerInfo) -> Choice | None:
+        """Ask for this layer's knobs and return the choice they make; None leaves the layer as it is."""
         ...
 
 

@@ -47,7 +47,10 @@ class BaseSpace(BaseModel):
             network=chosen,
             layers=tuple(
                 LayerDesign(
-                    layer=layer.name, choices=tuple(space.suggest(ask, layer) for space in spaces.values())
+                    layer=layer.name,
+                    choices=tuple(
+                        made for space in spaces.values() if (made := space.suggest(ask, layer)) is not None
+                    ),
                 )
                 for layer in describe(chosen)
             ),

@@ -19,6 +19,7 @@ from torch.nn.utils import parametrize
 from evaluators.data.splits import DataSplits, Split
 from evaluators.learning.recipe import Recipe
 from evaluators.learning.schedule import rate_at
+from evaluators.learning.stepping import stepping_parts
 from evaluators.networks.layers import compressible_layers
 from evaluators.threads import one_thread
 from search_spaces.learning import Backpropagation, Optimizer
@@ -210,6 +211,9 @@ def _epoch(
 ) -> float:
     """Run one epoch and return its mean loss."""
     total = 0.0
+    parts = stepping_parts(model)
+    for part in parts:
+        part.begin_epoch()
     for position, batch in enumerate(batches):
         rate = rate_at((epoch - 1) * len(batches) + position, epochs * len(batches), peak)
         for group in optimizer.param_groups:
@@ -223,6 +227,8 @@ def _epoch(
             raise DivergedError(epoch=epoch, step=position + 1, loss=value, learning_rate=rate)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        for part in parts:
+            part.after_step()
         total += value
     return total / len(batches)
 

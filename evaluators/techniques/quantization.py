@@ -96,7 +96,7 @@ def _(choice: UniformQuantization, workload: Workload, layer: str) -> Workload:
     pipeline = requantized_with(workload.structure, layer)
     bits = {index: _widest(workload, index, choice.activation_bits) for index in pipeline}
     return workload.rewrite(
-        bits=bits | {weight: choice.weight_bits},
+        bits=bits | {weight: _stored_weight_bits(workload, weight, choice)},
         index_bits={weight: float(workload.index_bits[weight]) + scale_bits},
     )
 
@@ -104,6 +104,12 @@ def _(choice: UniformQuantization, workload: Workload, layer: str) -> Workload:
 @stored_density.register
 def _(choice: UniformQuantization, layer: nn.Module) -> float:
     return 1.0
+
+
+def _stored_weight_bits(workload: Workload, weight: int, choice: UniformQuantization) -> float:
+    """Return the bits of a stored weight; one with a code of its own (SmartDeal's) keeps it."""
+    stored, as_traced = float(workload.bits[weight]), workload.tensors[weight].dtype_bits
+    return stored if stored < as_traced else choice.weight_bits
 
 
 def _widest(workload: Workload, index: int, bits: int) -> float:

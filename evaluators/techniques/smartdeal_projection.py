@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from evaluators.techniques.smartdeal_layout import SliceLayout
 from evaluators.threads import one_thread
 
 ROW_FACTOR = 5.0  # a row goes where its L1 norm is below 5 thresholds: `core_decompose`
@@ -164,23 +165,26 @@ def _thresholded(values: torch.Tensor, threshold: float, row_factor: float) -> t
     return values * kept
 
 
-def pruned_rows(weight: torch.Tensor, fraction: float, *, group: int = 32) -> torch.Tensor:
-    """Set the weakest kernel rows to zero, the same ones in every filter of a group.
+def pruned_slices(
+    slices: torch.Tensor, layout: SliceLayout, fraction: float, *, group: int = 32
+) -> torch.Tensor:
+    """Set the rows of least L1 norm to zero, the same ones in every filter of a group.
+
+    A row is a kernel row of a 3x3 convolution, and a few neighbouring inputs of a 1x1 or a linear layer.
 
     Args:
-        weight: (k, c, fy, fx), or (k, c), whose rows are single weights.
-        fraction: of the (input channel, kernel row) pairs of each group; rounded up.
+        slices: (s, m, n), as `to_slices` gives them.
+        layout: of the slices.
+        fraction: of the rows of each group; rounded up.
         group: filters that lose the same rows.
 
     Source: github VITA-Group/SmartDeal, `smart_exchange_structural.py` (`prune_type=population`).
     """
-    filters = weight.shape[0]
-    rows = weight.reshape(filters, -1, weight.shape[3] if weight.ndim == 4 else 1)
-    scores = rows.detach().abs().sum(dim=2)
-    count = math.ceil(fraction * rows.shape[1])
-    kept = torch.ones_like(scores)
-    for start in range(0, filters, group):
-        part = slice(start, start + group)
-        order = scores[part].sum(dim=0).argsort(stable=True)
-        kept[part, order[:count]] = 0.0
-    return (rows * kept[:, :, None]).reshape(weight.shape)
+    rows = math.ceil(layout.values / layout.columns)
+    per_filter = slices.reshape(layout.filters, -1, layout.columns)
+    scores = per_filter.abs().sum(dim=2)[:, :rows]  # without the rows that only pad
+    kept = torch.ones_like(per_filter[:, :, :1])
+    for start in range(0, layout.filters, group):
+        order = scores[start : start + group].sum(dim=0).argsort(stable=True)
+        kept[start : start + group, order[: math.ceil(fraction * rows)]] = 0.0
+    return (per_filter * kept).reshape(slices.shape)

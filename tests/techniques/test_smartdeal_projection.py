@@ -17,7 +17,7 @@ from evaluators.techniques.smartdeal_projection import (
     limited_power_of_two,
     power_of_two,
     project,
-    pruned_rows,
+    pruned_slices,
 )
 from evaluators.techniques.smartdeal_storage import hardware_bits
 
@@ -139,7 +139,10 @@ def test_a_slice_of_a_3x3_convolution_has_kernel_rows_for_rows() -> None:
 
 def test_pruning_takes_the_same_rows_from_every_filter_of_a_group() -> None:
     weight = torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
-    pruned = pruned_rows(weight, 0.4, group=4)
+    layout = slice_layout(weight.shape)
+    assert layout is not None
+    slices = pruned_slices(to_slices(weight, layout), layout, 0.4, group=4)
+    pruned = from_slices(slices, layout, weight.shape)
     gone = ~pruned.any(dim=3)  # (filter, channel, kernel row)
     for start in (0, 4):
         assert (gone[start : start + 4] == gone[start]).all()
