@@ -52,6 +52,11 @@ def _cache_folder() -> str:
 _CACHE_FOLDER: Final = _cache_folder()
 
 
+def is_compiled() -> bool:
+    """Return whether some process has compiled this version of the mapper before."""
+    return any(Path(_CACHE_FOLDER).rglob("kernel.search_range-*.nbc"))
+
+
 @contextmanager
 def exclusive() -> Iterator[None]:
     """Hold the cache's lock: of processes that start together one compiles, the others find it done."""

@@ -1,0 +1,202 @@
+"""`cosearch cost` and `cosearch crosscheck`: what a model or a list of layers costs on a chip."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from codesign.errors import CodesignError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evaluators.cost.model import CostReport
+    from evaluators.workload.graph import Workload
+    from hw_templates.accelerator import Accelerator
+
+
+class CostCommandError(CodesignError):
+    """`cost` or `crosscheck` was asked for something that cannot be."""
+
+
+Subject = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL_OR_LAYERS",
+        help="pkg.mod:factory, ./net.py:build, torchvision:NAME, or a file of layers (.csv, .yaml: "
+        "name,B,K,C,OY,OX,FY,FX,stride,groups,count).",
+    ),
+]
+Chip = Annotated[
+    str, typer.Option("--chip", metavar="NAME_OR_FILE", help="A template, its file, or an accelerator.yaml.")
+]
+Knobs = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KNOB=VALUE", help="A knob of the template.")
+]
+Shapes = Annotated[
+    list[str] | None, typer.Option("--input", metavar="SHAPE", help="1x3x224x224; once per input of a model.")
+]
+Bits = Annotated[
+    str, typer.Option("--bits", metavar="W,A[,G]", help="Bits of weights, activations and gradients.")
+]
+Train = Annotated[bool, typer.Option("--train", help="A training step: forward, backward and update.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Fail where an op's arithmetic is not known.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON (with a `version`) instead of text.")]
+
+
+def cost(
+    subject: Subject,
+    chip: Chip = "eyeriss_like",
+    knobs: Knobs = None,
+    inputs: Shapes = None,
+    bits: Bits = "8,8,32",
+    train: Train = False,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a model or a list of layers costs on a chip, and where the energy goes."""
+    from evaluators.cost.area import area_mm2
+    from evaluators.cost.model import cost as cost_of
+
+    accelerator = load_chip(chip, knobs or [])
+    workload = load_workload(subject, inputs or [], bits, train)
+    if strict and workload.unmodelled:
+        raise CostCommandError(
+            f"{len(workload.unmodelled)} op(s) have unknown arithmetic and would be costed as memory-bound: "
+            + ", ".join(sorted(set(workload.unmodelled)))
+        )
+    report = cost_of(workload, accelerator)
+    if as_json:
+        data = report.to_json(mappings=True)
+        typer.echo(json.dumps({**data, "area_mm2": area_mm2(accelerator), "unmodelled": workload.unmodelled}))
+        return
+    from rich.console import Console
+
+    _print(Console(), report, area_mm2(accelerator))
+    if workload.unmodelled:
+        typer.echo(f"costed as memory-bound: {', '.join(sorted(set(workload.unmodelled)))}", err=True)
+
+
+def load_chip(name: str, knobs: list[str]) -> Accelerator:
+    """Return the chip that `name` means, with `knobs` ("name=value") of its template set.
+
+    Raises:
+        HardwareError: no such chip, or a knob or value that is not legal.
+        CostCommandError: a knob without a value, or knobs of a chip that has none.
+    """
+    from hw_templates.chip_file import accelerator_from_file
+    from hw_templates.templates import load
+
+    path = Path(name)
+    if path.is_file() and "format_version" in path.read_text("utf-8"):
+        if knobs:
+            raise CostCommandError(f"{name} is one chip without knobs, but --set gives {', '.join(knobs)}")
+        return accelerator_from_file(path)
+    parameters = {}
+    template = load(name)
+    for text in knobs:
+        knob, found, value = text.partition("=")
+        if not found:
+            raise CostCommandError(f"--set takes KNOB=VALUE, but got {text!r}")
+        legal = template.knobs[knob].values if knob in template.knobs else ()
+        parameters[knob] = next((one for one in legal if str(one) == value), value)
+    return template.build(parameters)
+
+
+def load_workload(subject: str, inputs: list[str], bits: str, train: bool) -> Workload:
+    """Return the workload of a layer file or a traced model, with `bits` applied.
+
+    Raises:
+        LayerFileError, SourceError, TraceError: the subject cannot be read, built or traced.
+        CostCommandError: bits that cannot be read, or a model without the shapes of its inputs.
+    """
+    from evaluators.cost.layer_file import SUFFIXES, layers_workload, read_layers
+
+    path = Path(subject)
+    if path.suffix in SUFFIXES:
+        return with_bits(layers_workload(read_layers(path), train=train), bits)
+    if not inputs:
+        raise CostCommandError(
+            f"{subject} is a model: give the shape of its input, as in --input 1x3x224x224"
+        )
+    import torch
+    from torch import nn
+
+    from codesign.inspection_source import load_model, parse_input
+    from evaluators.workload.optimizers import Optimizer
+    from evaluators.workload.trace import trace
+
+    model: nn.Module = load_model(subject)
+    specs = [parse_input(text) for text in inputs]
+    examples = tuple(torch.empty(spec.shape, dtype=spec.dtype, device="meta") for spec in specs)
+    if not train:
+        return with_bits(trace(model, examples, training=False), bits)
+    return with_bits(trace(model, examples, loss="cross_entropy", optimizer=Optimizer.SGD), bits)
+
+
+def with_bits(workload: Workload, bits: str) -> Workload:
+    """Return the workload with the bits of "W,A" or "W,A,G"; gradients default to 32.
+
+    Raises:
+        CostCommandError: if `bits` is something else.
+    """
+    from evaluators.workload.graph import Role
+
+    try:
+        weight, activation, gradient = [float(part) for part in (*bits.split(","), "32")][:3]
+        if min(weight, activation, gradient) <= 0 or bits.count(",") not in (1, 2):
+            raise ValueError
+    except ValueError as error:
+        raise CostCommandError(
+            f"--bits takes W,A or W,A,G, such as 4,8 or 8,8,16, but got {bits!r}"
+        ) from error
+    learning = (Role.GRADIENT, Role.ACTIVATION_GRADIENT, Role.OPTIMIZER_STATE)
+    table = {}
+    for index, tensor in enumerate(workload.tensors):
+        if tensor.role is Role.WEIGHT:
+            table[index] = weight
+        elif tensor.role in learning:
+            table[index] = gradient
+        else:
+            table[index] = activation
+    return workload.rewrite(bits=table)
+
+
+def _print(console: Console, report: CostReport, chip_mm2: float) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{report.accelerator} ({report.technology})")
+    for column in ("op", "pass", "MACs", "energy [uJ]", "latency [us]", "utilisation", "DRAM [KiB]"):
+        table.add_column(column, justify="left" if column in ("op", "pass") else "right")
+    for row in report.rows:
+        if row.energy_pj == 0:
+            continue
+        table.add_row(
+            row.op,
+            row.phase.value,
+            f"{row.macs:,}",
+            f"{row.energy_pj * 1e-6:.3f}",
+            f"{row.latency_cycles / report.clock_hz * 1e6:.2f}",
+            f"{row.utilization:.0%}" if row.macs else "",
+            f"{row.dram_bits / 8192:.1f}",
+        )
+    console.print(table)
+    console.print(
+        f"total {report.energy_pj * 1e-6:.3f} uJ, {report.latency_s * 1e6:.2f} us, "
+        f"{report.dram_bits / 8192:.1f} KiB of DRAM traffic, {report.macs:,} MACs, {chip_mm2:.3f} mm2"
+    )
+    _chart(console, report)
+
+
+def _chart(console: Console, report: CostReport) -> None:
+    """Print a bar for each place where the energy goes, the longest first."""
+    levels: dict[str, float] = {}
+    for row in report.rows:
+        for level, operands in row.energy_by_level_pj.items():
+            levels[level] = levels.get(level, 0.0) + sum(operands.values())
+    total = sum(levels.values()) or 1.0
+    for level, energy_pj in sorted(levels.items(), key=lambda item: -item[1]):
+        console.print(f"{level:>20} {energy_pj / total:6.1%} {'█' * round(50 * energy_pj / total)}")
