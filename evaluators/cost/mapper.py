@@ -86,11 +86,11 @@ class Effort:
     `orders` are evaluated, first with at most `coarse_factors` loops, then with at most `loop_factors`.
     """
 
-    orders: int = 600
-    screening: int = 100
+    orders: int = 500
+    screening: int = 60
     loop_factors: int = 12
     coarse_factors: int = 7
-    spatial_mappings: int = 3
+    spatial_mappings: int = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
