@@ -7,8 +7,10 @@ from enum import Enum
 from functools import singledispatch
 
 from search_spaces.choice import Choice
+from search_spaces.codes import CodedQuantization
 from search_spaces.design import Design, LayerDesign
 from search_spaces.quantization import FullPrecision, UniformQuantization
+from search_spaces.smartdeal import SmartDeal
 
 
 def design_summary(design: Design) -> tuple[tuple[str, str], ...]:
@@ -51,13 +53,25 @@ def _(choice: FullPrecision) -> str:
     return "fp32"
 
 
+@_choice_text.register
+def _(choice: CodedQuantization) -> str:
+    names = [type(code).__name__.lower() for code in (choice.weights, choice.activations)]
+    return f"w{choice.weight_bits}/a{choice.activation_bits} {'/'.join(names)}"
+
+
+@_choice_text.register
+def _(choice: SmartDeal) -> str:
+    pruned = f", {choice.prune_fraction:.0%} of rows removed" if choice.prune_fraction else ""
+    return f"smartdeal {choice.coefficient_bits}+{choice.basis_bits} bits, theta {choice.threshold:g}{pruned}"
+
+
 def bits_text(design: Design) -> str:
     """Return the mean weight and activation bits over the layers, for a narrow table."""
     pairs = [
         (choice.weight_bits, choice.activation_bits)
         for layer in design.layers
         for choice in layer.choices
-        if isinstance(choice, UniformQuantization)
+        if isinstance(choice, UniformQuantization | CodedQuantization)
     ]
     if not pairs:
         return "fp32"

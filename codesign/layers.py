@@ -19,7 +19,12 @@ def layers_to_json(layers: Mapping[NetworkChoice, tuple[LayerInfo, ...]]) -> Jso
         {
             "network": to_json(network),
             "layers": [
-                {"name": info.name, "kind": info.kind, "weight_shape": list(info.weight_shape)}
+                {
+                    "name": info.name,
+                    "kind": info.kind,
+                    "weight_shape": list(info.weight_shape),
+                    "is_edge": info.is_edge,
+                }
                 for info in infos
             ],
         }
@@ -37,6 +42,7 @@ def read_layers(path: Path) -> Describe:
                 name=str(info["name"]),
                 kind=str(info["kind"]),
                 weight_shape=tuple(int(size) for size in info["weight_shape"]),
+                is_edge=bool(info.get("is_edge", False)),  # folders of older versions do not say it
             )
             for info in row["layers"]
         )

@@ -29,8 +29,10 @@ class LayerInfo:
         name: the layer's module path in the network, such as `stage1.conv2`.
         kind: `"conv2d"` or `"linear"`.
         weight_shape: (k, c / groups, fy, fx) of a convolution, (k, c) of a linear layer.
+        is_edge: the first or the last layer of the network, which many keep at more bits.
     """
 
     name: str
     kind: str
     weight_shape: tuple[int, ...]
+    is_edge: bool = False

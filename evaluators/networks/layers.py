@@ -35,11 +35,13 @@ def layer_infos(model: nn.Module) -> tuple[LayerInfo, ...]:
         raise NetworkError(
             f"a network needs a Conv2d or a Linear layer to compress, but {type(model).__name__} has neither"
         )
+    edges = {next(iter(layers)), next(reversed(layers))}
     return tuple(
         LayerInfo(
             name=name,
             kind="conv2d" if isinstance(layer, nn.Conv2d) else "linear",
             weight_shape=tuple(layer.weight.shape),
+            is_edge=name in edges,
         )
         for name, layer in layers.items()
     )

@@ -16,6 +16,8 @@ Conventions of the workload:
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
@@ -60,10 +62,10 @@ def _(choice: FullPrecision, layer: nn.Module) -> float:
 
 @apply.register
 def _(choice: UniformQuantization, layer: nn.Module, name: str) -> None:
-    layer = _layer(layer, name)
+    layer = quantizable(layer, name)
     quantizer = WeightQuantizer(layer.weight, choice.weight_bits, choice.granularity)
     parametrize.register_parametrization(layer, "weight", quantizer)
-    _quantize_input(layer, ActivationQuantizer(choice.activation_bits))
+    quantize_input(layer, ActivationQuantizer(choice.activation_bits))
 
 
 @bake.register
@@ -75,29 +77,24 @@ def _(choice: UniformQuantization, layer: nn.Module) -> None:
 
 @restore.register
 def _(choice: UniformQuantization, layer: nn.Module) -> None:
-    layer = _layer(layer, type(layer).__name__)
+    layer = quantizable(layer, type(layer).__name__)
     filters = layer.weight.shape[0] if choice.granularity is Granularity.PER_CHANNEL else 1
     layer.register_buffer("weight_scale", torch.ones(filters, *[1] * (layer.weight.ndim - 1)))
-    _quantize_input(layer, ActivationQuantizer(choice.activation_bits, calibrated=True))
+    quantize_input(layer, ActivationQuantizer(choice.activation_bits, calibrated=True))
 
 
 @rewrite.register
 def _(choice: UniformQuantization, workload: Workload, layer: str) -> Workload:
-    weight = workload.weight_of(layer)
     if is_training(workload):
-        inputs = workload.inputs_of(layer)
-        return workload.rewrite(
-            bits={index: _widest(workload, index, choice.activation_bits) for index in inputs},
-            index_bits=dict.fromkeys(inputs, CLIP_MASK_BITS),
-        )
-    shape = workload.tensors[weight].shape
+        return rewritten_training(workload, layer, choice.activation_bits)
+    shape = workload.tensors[workload.weight_of(layer)].shape
     scales = shape[0] if choice.granularity is Granularity.PER_CHANNEL else 1
-    scale_bits = SCALE_BITS * scales / workload.tensors[weight].numel
-    pipeline = requantized_with(workload.structure, layer)
-    bits = {index: _widest(workload, index, choice.activation_bits) for index in pipeline}
-    return workload.rewrite(
-        bits=bits | {weight: _stored_weight_bits(workload, weight, choice)},
-        index_bits={weight: float(workload.index_bits[weight]) + scale_bits},
+    return rewritten_inference(
+        workload,
+        layer,
+        weight_bits=choice.weight_bits,
+        activation_bits=choice.activation_bits,
+        scale_bits=SCALE_BITS * scales / math.prod(shape),
     )
 
 
@@ -106,10 +103,36 @@ def _(choice: UniformQuantization, layer: nn.Module) -> float:
     return 1.0
 
 
-def _stored_weight_bits(workload: Workload, weight: int, choice: UniformQuantization) -> float:
+def rewritten_training(workload: Workload, layer: str, activation_bits: int) -> Workload:
+    """Return a training step whose saved inputs of a layer are quantized."""
+    inputs = workload.inputs_of(layer)
+    return workload.rewrite(
+        bits={index: _widest(workload, index, activation_bits) for index in inputs},
+        index_bits=dict.fromkeys(inputs, CLIP_MASK_BITS),
+    )
+
+
+def rewritten_inference(
+    workload: Workload, layer: str, *, weight_bits: int, activation_bits: int, scale_bits: float
+) -> Workload:
+    """Return an inference with a layer's weight and the activations before it at few bits.
+
+    Args:
+        scale_bits: of scales and zero points, for each weight.
+    """
+    weight = workload.weight_of(layer)
+    pipeline = requantized_with(workload.structure, layer)
+    bits = {index: _widest(workload, index, activation_bits) for index in pipeline}
+    return workload.rewrite(
+        bits=bits | {weight: _stored_weight_bits(workload, weight, weight_bits)},
+        index_bits={weight: float(workload.index_bits[weight]) + scale_bits},
+    )
+
+
+def _stored_weight_bits(workload: Workload, weight: int, bits: int) -> float:
     """Return the bits of a stored weight; one with a code of its own (SmartDeal's) keeps it."""
     stored, as_traced = float(workload.bits[weight]), workload.tensors[weight].dtype_bits
-    return stored if stored < as_traced else choice.weight_bits
+    return stored if stored < as_traced else bits
 
 
 def _widest(workload: Workload, index: int, bits: int) -> float:
@@ -118,7 +141,12 @@ def _widest(workload: Workload, index: int, bits: int) -> float:
     return max(bits, stored) if stored < as_traced else bits
 
 
-def _layer(module: nn.Module, name: str) -> Layer:
+def quantizable(module: nn.Module, name: str) -> Layer:
+    """Return the layer if it can be quantized.
+
+    Raises:
+        TechniqueError: it is neither a convolution nor linear.
+    """
     if not isinstance(module, Layer):
         raise TechniqueError(
             f"quantization acts on Conv2d and Linear layers, but {name!r} is a {type(module).__name__}"
@@ -126,7 +154,8 @@ def _layer(module: nn.Module, name: str) -> Layer:
     return module
 
 
-def _quantize_input(layer: Layer, quantizer: ActivationQuantizer) -> None:
+def quantize_input(layer: Layer, quantizer: nn.Module) -> None:
+    """Put a quantizer before a layer; it is part of the layer's state."""
     layer.add_module("input_quantizer", quantizer)
     layer.register_forward_pre_hook(_quantized_input)
 

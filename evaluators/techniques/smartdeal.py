@@ -32,6 +32,7 @@ from evaluators.techniques.smartdeal_projection import (
     pruned_slices,
 )
 from evaluators.techniques.smartdeal_storage import hardware_bits, training_bits
+from evaluators.techniques.weight_codes import straight_through
 from evaluators.workload.graph import Workload
 from search_spaces.smartdeal import SLICE_COLUMNS, CoefficientUpdate, SmartDeal
 
@@ -78,7 +79,7 @@ class SmartDealWeight(nn.Module, Stepping):
     def quantized_coefficients(self) -> torch.Tensor:
         """Return the coefficients as stored, (s, m, n); the gradient passes straight through."""
         rounded = limited_power_of_two(self.coefficients.detach(), self.exponents)
-        return (self.coefficients + (rounded - self.coefficients).detach()) * self.kept
+        return straight_through(self.coefficients, rounded) * self.kept
 
     def quantized_basis(self) -> torch.Tensor:
         """Return the bases as stored, (s, n, n): integers with one scale a filter."""

@@ -113,7 +113,7 @@ def test_every_registered_type_is_a_value(kind: type) -> None:
 def test_families_are_sorted_and_hold_their_types() -> None:
     assert list(families()) == sorted(families())
     assert families()["sparsity"] == (Dense, FilterPruned, NM, Unstructured)
-    assert families()["quantization"] == (FullPrecision, UniformQuantization)
+    assert families()["quantization"][-2:] == (FullPrecision, UniformQuantization)
     assert family_of(Dense()) == "sparsity"
 
 

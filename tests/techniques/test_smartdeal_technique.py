@@ -1,4 +1,4 @@
-"""SmartDeal on layers and workloads: rebuilt weights, frozen zeros, the bucket switch, bits counted by hand."""
+"""SmartDeal on layers and workloads: rebuilt weights, frozen zeros, the bucket switch, bits by hand."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def test_expected_densities_are_near_those_of_gaussian_weights() -> None:
 
 @pytest.mark.parametrize("module", [nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(3, 8, 7), nn.Conv2d(8, 8, 5)])
 def test_layers_without_slices_are_refused(module: nn.Module) -> None:
-    with pytest.raises(TechniqueError, match="'odd' has weights .* leave SmartDeal out there"):
+    with pytest.raises(TechniqueError, match=r"'odd' has weights .* leave SmartDeal out there"):
         apply(SmartDeal(), module, "odd")
 
 
