@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from evaluators.cost.model import CostReport
+    from evaluators.cost.problem import Problem
     from evaluators.workload.graph import Workload
     from hw_templates.accelerator import Accelerator
 
@@ -200,3 +201,78 @@ def _chart(console: Console, report: CostReport) -> None:
     total = sum(levels.values()) or 1.0
     for level, energy_pj in sorted(levels.items(), key=lambda item: -item[1]):
         console.print(f"{level:>20} {energy_pj / total:6.1%} {'█' * round(50 * energy_pj / total)}")
+
+
+Against = Annotated[str, typer.Option("--against", metavar="TOOL", help="zigzag (extra codesign[zigzag]).")]
+REFERENCE_LAYERS = (
+    # name, K, C, groups, output, kernel, stride: typical shapes, divisible by common arrays and not
+    ("3x3", 64, 32, 1, 14, 3, 1),
+    ("3x3 stride 2", 48, 24, 1, 15, 3, 2),
+    ("1x1", 100, 30, 1, 7, 1, 1),
+    ("depthwise", 1, 1, 48, 14, 3, 1),
+    ("linear", 10, 64, 1, 1, 1, 1),
+)
+
+
+def crosscheck(
+    chips: Annotated[list[str] | None, typer.Argument(metavar="CHIP...")] = None,
+    against: Against = "zigzag",
+    as_json: Json = False,
+) -> None:
+    """Evaluate our mappings of typical layers in another tool's own cost model, and print both.
+
+    Counted with the other tool's switches; differences that remain are listed in docs/cost_model.md.
+    """
+    from evaluators.cost.mapper import ZIGZAG, map_all
+    from evaluators.cost.zigzag import zigzag_cost
+    from hw_templates.templates import names
+
+    if against != "zigzag":
+        raise CostCommandError(f"--against knows zigzag, but got {against!r}")
+    rows = []
+    for name in chips or names():
+        accelerator = load_chip(name, [])
+        for layer, problem in _reference_problems():
+            mapped = map_all([(problem, accelerator)], switches=ZIGZAG)[0]
+            theirs = zigzag_cost(mapped, accelerator)
+            ours_pj = mapped.energy_pj(accelerator)
+            rows.append(
+                {
+                    "chip": name,
+                    "layer": layer,
+                    "energy_pj": ours_pj,
+                    "zigzag_energy_pj": theirs.energy_pj,
+                    "energy_ratio": ours_pj / theirs.energy_pj,
+                    "latency_ratio": mapped.latency_cycles / theirs.latency_cycles,
+                    "dram_ratio": mapped.dram_bits(accelerator) / (theirs.dram_bits or 1.0),
+                }
+            )
+    if as_json:
+        typer.echo(json.dumps({"version": 1, "rows": rows}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="ours over ZigZag's, on our mappings")
+    for column in ("chip", "layer", "energy", "latency", "DRAM"):
+        table.add_column(column, justify="left" if column in ("chip", "layer") else "right")
+    for row in rows:
+        ratios = (f"{row[key]:.4f}" for key in ("energy_ratio", "latency_ratio", "dram_ratio"))
+        table.add_row(str(row["chip"]), str(row["layer"]), *ratios)
+    Console().print(table)
+
+
+def _reference_problems() -> list[tuple[str, Problem]]:
+    from evaluators.cost.problem import Problem, Storage
+    from evaluators.workload.graph import LoopNest, Operand
+
+    byte = Storage(bits=8.0)
+    problems = []
+    for name, k, c, groups, out, kernel, stride in REFERENCE_LAYERS:
+        size = out * stride
+        nest = LoopNest(
+            k=k, c=c, groups=groups, oy=out, ox=out, fy=kernel, fx=kernel,
+            stride_y=stride, stride_x=stride, iy=size, ix=size,
+        )  # fmt: skip
+        problems.append((name, Problem(nest=nest, accumulated=Operand.OUTPUT, storage=(byte, byte, byte))))
+    return problems

@@ -115,6 +115,24 @@ class Mapped:
     mapping: LoopMapping
     infeasible: Infeasible | None
 
+    def energy_pj(self, accelerator: Accelerator) -> float:
+        """Return the energy of all accesses and MACs, without leakage."""
+        accesses = sum(
+            reads * level.read_energy_pj + writes * level.write_energy_pj
+            for o in range(len(OPERANDS))
+            for level, reads, writes in zip(accelerator.memories, self.reads[o], self.writes[o], strict=True)
+        )
+        return self.mac_energy_pj + accesses
+
+    def dram_bits(self, accelerator: Accelerator) -> float:
+        """Return the bits that move to and from off-chip memory."""
+        return sum(
+            (self.reads[o][index] + self.writes[o][index]) * level.word_bits
+            for o in range(len(OPERANDS))
+            for index, level in enumerate(accelerator.memories)
+            if level.kind.off_chip
+        )
+
 
 Row = tuple[Problem, Accelerator]
 Option = tuple[Problem, Accelerator, SpatialMapping]
