@@ -262,6 +262,11 @@ class Accelerator:
                     f"{sorted(axis_names)}, but {chain[-1].name} is shared over {chain[-1].shared_over}"
                 )
 
+    def __hash__(self) -> int:
+        """Return a hash of what most often differs: hashing every field costs as much as mapping a layer."""
+        sizes = tuple(axis.size for axis in self.axes)
+        return hash((self.name, self.clock_hz, sizes, tuple(level.capacity_bits for level in self.memories)))
+
     def chain(self, operand: str) -> tuple[MemoryLevel, ...]:
         """Return the memories that hold `operand` ("I", "W" or "O"), innermost first."""
         return tuple(level for level in self.memories if operand in level.operands)

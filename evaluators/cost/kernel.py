@@ -299,6 +299,22 @@ def search_range(
 
 
 @jit
+def energies(
+    order_dim: Integers,
+    order_size: Floats,
+    loops: Integers,
+    row: Row,
+    switches: Floats,
+    scratch: Scratch,
+    energy_pj: Floats,
+) -> None:
+    """Fill `energy_pj` (i,) with the energy, less the MACs', of every order of one problem."""
+    prepare(row, scratch)
+    for i in range(len(loops)):
+        energy_pj[i] = score_of(order_dim[i], order_size[i], loops[i], row, switches, scratch)
+
+
+@jit
 def evaluate_range(
     low: int,
     high: int,

@@ -48,13 +48,7 @@ def zigzag_cost(mapped: Mapped, accelerator: Accelerator) -> ZigZagCost:
         raise ZigZagError(
             "ZigZag knows neither resident nor compressed tensors: compare dense, single layers"
         )
-    core = _module("zigzag.parser.accelerator_factory").AcceleratorFactory(_chip(accelerator)).create()
-    nodes = _module("zigzag.parser.workload_factory")
-    layer = nodes.LayerNodeFactory(_layer(mapped, accelerator), [_mapping(mapped)]).create()
-    conversion = _module("zigzag.stages.mapping.spatial_mapping_conversion").SpatialMappingConversionStage
-    layer.spatial_mapping.initialize_oa_dims(core.operational_array.dimension_sizes)
-    stage = conversion([None], layer=layer, accelerator=core)
-    average, whole = stage.convert_user_spatial_mapping(layer.spatial_mapping)
+    core, layer, average, whole = _prepare(mapped, accelerator)
     evaluation = _module("zigzag.cost_model.cost_model").CostModelEvaluation(
         accelerator=core,
         layer=layer,
@@ -67,6 +61,50 @@ def zigzag_cost(mapped: Mapped, accelerator: Accelerator) -> ZigZagCost:
         latency_cycles=float(evaluation.latency_total2),
         dram_bits=_dram_bits(evaluation, accelerator),
     )
+
+
+def loma_energy_pj(mapped: Mapped, accelerator: Accelerator, *, factors: int) -> float:
+    """Return the least energy that ZigZag's own LOMA search finds with the spatial mapping of `mapped`.
+
+    Args:
+        factors: Loop factors to permute, LOMA's `lpf_limit`.
+
+    Raises:
+        ZigZagError: as `zigzag_cost`.
+    """
+    core, layer, average, whole = _prepare(mapped, accelerator)
+    model = _module("zigzag.cost_model.cost_model").CostModelEvaluation
+    engine = _module("zigzag.opt.loma.engine").LomaEngine(
+        accelerator=core,
+        layer=layer,
+        spatial_mapping=average,
+        mapping_type=_module("zigzag.mapping.temporal_mapping").TemporalMappingType.UNEVEN,
+        loma_lpf_limit=factors,
+    )
+    return min(
+        float(
+            model(
+                accelerator=core,
+                layer=layer,
+                spatial_mapping=average,
+                spatial_mapping_int=whole,
+                temporal_mapping=temporal,
+            ).energy_total
+        )
+        for temporal in engine.run()
+    )
+
+
+def _prepare(mapped: Mapped, accelerator: Accelerator) -> tuple[_Anything, _Anything, _Anything, _Anything]:
+    """Return ZigZag's core, layer and spatial mappings (average and whole PEs)."""
+    core = _module("zigzag.parser.accelerator_factory").AcceleratorFactory(_chip(accelerator)).create()
+    nodes = _module("zigzag.parser.workload_factory")
+    layer = nodes.LayerNodeFactory(_layer(mapped, accelerator), [_mapping(mapped)]).create()
+    conversion = _module("zigzag.stages.mapping.spatial_mapping_conversion").SpatialMappingConversionStage
+    layer.spatial_mapping.initialize_oa_dims(core.operational_array.dimension_sizes)
+    stage = conversion([None], layer=layer, accelerator=core)
+    average, whole = stage.convert_user_spatial_mapping(layer.spatial_mapping)
+    return core, layer, average, whole
 
 
 def _module(name: str) -> _Anything:
