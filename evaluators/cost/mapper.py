@@ -32,9 +32,9 @@ class MappingObjective(Enum):
     def of(self, energy_pj: Floats, cycles: Floats) -> Floats:
         """Return the objective of mappings; the other quantity decides between equals."""
         if self is MappingObjective.ENERGY:
-            return energy_pj * (1 + _TIE * cycles / (1 + cycles))
+            return energy_pj * (1 + _TIE * (1 - 1 / (1 + cycles)))
         if self is MappingObjective.LATENCY:
-            return cycles * (1 + _TIE * energy_pj / (1 + energy_pj))
+            return cycles * (1 + _TIE * (1 - 1 / (1 + energy_pj)))
         return energy_pj * cycles
 
 
@@ -87,7 +87,7 @@ class Effort:
     """
 
     orders: int = 500
-    screening: int = 60
+    screening: int = 30
     loop_factors: int = 12
     coarse_factors: int = 7
     spatial_mappings: int = 6
