@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,10 @@ from evaluators.cost import kernel, layout
 from evaluators.cost.compiled import exclusive
 from evaluators.cost.problem import OPERANDS, Floats, Packed, Problem, mac_work, pack
 from evaluators.cost.report import Infeasible, LoopMapping
-from evaluators.cost.spatial import SpatialMapping, candidates, sizes_of, slot
+from evaluators.cost.spatial import NEARLY_AS_FAST, SpatialMapping, candidates, sizes_of, slot
 from hw_templates.accelerator import LOOPS, Accelerator
 
+_WIDE = 64  # spatial mappings that are tried where none of the fastest fits
 _TIE = 1e-9  # relative: what counts as equal
 _LEAST_PER_THREAD = 64  # fewer problems are not worth starting a thread for
 
@@ -148,20 +150,37 @@ def map_all(
     """Return the best mapping found of every row; equal rows are searched once."""
     effort = effort or Effort()
     unique = list(dict.fromkeys(rows))
-    options: list[Option] = []
-    owner: list[int] = []
-    for index, (problem, chip) in enumerate(unique):
-        for mapping in candidates(
-            chip.axes, sizes_of(problem.nest), problem.accumulated, effort.spatial_mappings
-        ):
-            options.append((problem, chip, mapping))
-            owner.append(index)
-    switches = switches or Switches()
-    if len(options) > len(unique):
-        options = _screened(options, owner, objective, effort, switches)
-    found = search(options, effort=effort, switches=switches)
+    options = _promising(unique, objective, effort, switches or Switches())
+    found = search(options, effort=effort, switches=switches or Switches())
     mapped = {row: unpack(found, i, *options[i]) for i, row in enumerate(unique)}
     return [mapped[row] for row in rows]
+
+
+def _promising(
+    unique: Sequence[Row], objective: MappingObjective, effort: Effort, switches: Switches
+) -> list[Option]:
+    """Return each row with its most promising spatial mapping.
+
+    Where none of the fastest fits the memories (an adder tree cannot add what belongs to different results,
+    as filter rows do in an input gradient), slower ones are tried too.
+    """
+    chosen: dict[int, Option] = {}
+    for limit, slack in ((effort.spatial_mappings, NEARLY_AS_FAST), (_WIDE, math.inf)):
+        options: list[Option] = []
+        owner: list[int] = []
+        for index, (problem, chip) in enumerate(unique):
+            if index in chosen:
+                continue
+            for mapping in candidates(chip.axes, sizes_of(problem.nest), problem.accumulated, limit, slack):
+                options.append((problem, chip, mapping))
+                owner.append(index)
+        if options:
+            chosen |= _screened(options, owner, objective, effort, switches)
+    for index, (problem, chip) in enumerate(unique):
+        if index not in chosen:  # nothing fits: the search says which level is too small
+            mapping = candidates(chip.axes, sizes_of(problem.nest), problem.accumulated, 1)[0]
+            chosen[index] = (problem, chip, mapping)
+    return [chosen[index] for index in range(len(unique))]
 
 
 def _screened(
@@ -170,16 +189,16 @@ def _screened(
     objective: MappingObjective,
     effort: Effort,
     switches: Switches,
-) -> list[Option]:
-    """Return the most promising option of each owner, after a search of little effort."""
+) -> dict[int, Option]:
+    """Return the best option of each owner that has one that fits, after a search of little effort."""
     brief = replace(effort, orders=effort.screening, loop_factors=effort.coarse_factors)
     found = search(options, effort=brief, switches=switches)
     score = objective.of(found.outcome[:, 0], found.outcome[:, 2])
     best: dict[int, int] = {}
     for option, index in enumerate(owner):
-        if index not in best or score[option] < score[best[index]]:
+        if score[option] < math.inf and (index not in best or score[option] < score[best[index]]):
             best[index] = option
-    return [options[best[index]] for index in sorted(best)]
+    return {index: options[option] for index, option in best.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -77,7 +77,7 @@ def sizes_of(nest: LoopNest) -> tuple[int, ...]:
 def _fills(
     axis_size: int, unroll: tuple[str, ...], mixed: bool, left: tuple[int, ...]
 ) -> tuple[tuple[tuple[str, int], ...], ...]:
-    """Return ways to fill one axis: each allowed loop first, then (where mixed) the others in order."""
+    """Return ways to fill one axis: each allowed loop first, then (where mixed) the others, or fewer."""
     ways: dict[tuple[tuple[str, int], ...], None] = {}
     for first in unroll:
         order = (first, *(loop for loop in unroll if loop != first)) if mixed else (first,)
@@ -92,15 +92,24 @@ def _fills(
             if factor > 1:
                 chosen.append((loop, factor))
                 room //= factor
-        ways[tuple(chosen)] = None
+                ways[tuple(chosen)] = None
+    ways[()] = None
     return tuple(ways)
 
 
 @lru_cache(maxsize=65536)
 def candidates(
-    axes: tuple[ArrayAxis, ...], sizes: tuple[int, ...], accumulated: Operand, limit: int
+    axes: tuple[ArrayAxis, ...],
+    sizes: tuple[int, ...],
+    accumulated: Operand,
+    limit: int,
+    slack: float = NEARLY_AS_FAST,
 ) -> tuple[SpatialMapping, ...]:
-    """Return at most `limit` spatial mappings, those with the fewest temporal iterations first."""
+    """Return at most `limit` spatial mappings, those with the fewest temporal iterations first.
+
+    Args:
+        slack: Mappings with more iterations than this times the fewest are left out.
+    """
     exchanged = _EXCHANGED[accumulated]
     partial: list[tuple[tuple[tuple[tuple[str, int], ...], ...], tuple[int, ...]]] = [((), sizes)]
     for axis in axes:
@@ -114,6 +123,6 @@ def candidates(
     cycles = {chosen: prod(left) for chosen, left in partial}
     fewest = min(cycles.values())
     ranked = sorted(
-        (chosen for chosen in cycles if cycles[chosen] <= fewest * NEARLY_AS_FAST), key=lambda c: cycles[c]
+        (chosen for chosen in cycles if cycles[chosen] <= fewest * slack), key=lambda c: cycles[c]
     )
     return tuple(SpatialMapping(axes=chosen) for chosen in ranked[:limit])
