@@ -11,7 +11,7 @@ from codesign.results import TrialResult, TrialState, Violation
 from codesign.study_file import Dataset, StudyFile
 from evaluators.bench import Bench, DatasetSpec
 from evaluators.evaluate import Evaluation, evaluate
-from evaluators.scores import Scores, score_kinds
+from evaluators.scores import Scores, Source, score_kinds
 from search_spaces.ask import LayerInfo
 from search_spaces.choice import JsonValue
 from search_spaces.design import Design, design_to_json
@@ -50,14 +50,27 @@ class Problem:
 
     def evaluate(self, design: Design, *, gate: bool) -> Evaluation:
         """Walk one design; the reference design is not gated, since every gain is a gain over it."""
-        return evaluate(design, self.bench, keeps=self._keeps if gate else lambda scores: True)
+        return evaluate(design, self.bench, keeps=self._keeps if gate else self._can_run)
+
+    def _can_run(self, scores: Scores) -> bool:
+        return not missing_costs(scores, self._study)
 
     def _keeps(self, scores: Scores) -> bool:
-        return all(
+        return not missing_costs(scores, self._study) and all(
             constraint.violation(scores[constraint.score]) <= 0
             for constraint in self._study.constraints
             if constraint.score in scores
         )
+
+
+def missing_costs(scores: Scores, study: StudyFile) -> tuple[str, ...]:
+    """Return the cost scores that the study asks for and a design lacks: its chip cannot run that pass."""
+    asked = [objective.name for objective in study.objectives]
+    asked += [constraint.score for constraint in study.constraints]
+    kinds = score_kinds()
+    # Energy per inference is what every gain is told in, so a chip that cannot even infer is never trained.
+    needed = ["inference_energy_pj", *(name for name in asked if kinds[name].source is Source.COST)]
+    return tuple(dict.fromkeys(name for name in needed if name not in scores))
 
 
 def evaluation_to_result(
@@ -65,7 +78,7 @@ def evaluation_to_result(
 ) -> TrialResult:
     """Return the trial's result: its scores held against the constraints."""
     scores = evaluation.scores.as_dict()
-    if evaluation.unmapped:
+    if missing_costs(evaluation.scores, study):
         return _unmapped_to_result(number, design, evaluation)
     broken = [name for name, value in scores.items() if not math.isfinite(value)]
     if broken:
@@ -93,7 +106,7 @@ def _unmapped_to_result(number: int, design: Design, evaluation: Evaluation) -> 
     """Return a gated result: a layer needs more of a memory than the chip has, so it cannot run there."""
     worst = max(evaluation.unmapped, key=lambda row: row.excess)
     text = f"layer {worst.op} fits the {worst.level} of the chip"
-    scores = {n: v for n, v in evaluation.scores.as_dict().items() if math.isfinite(v)}
+    scores = evaluation.scores.as_dict()
     return TrialResult(
         trial=number,
         state=TrialState.GATED,

@@ -82,16 +82,22 @@ class Evaluation:
         """Return where the energy of each pass goes, as JSON data."""
         return {
             "version": 1,
-            "inference": self.priced.inference.to_json(),
-            "training": self.priced.training.to_json(),
+            "inference": _ledger(self.priced.inference),
+            "training": _ledger(self.priced.training),
         }
+
+
+def _ledger(report: CostReport) -> dict[str, object]:
+    """Return a report as JSON data; a pass that the chip cannot run has no rows, for they are infinite."""
+    return {"version": 1, "rows": []} if report.infeasible else report.to_json()
 
 
 def evaluate(design: Design, bench: Bench, *, keeps: Callable[[Scores], bool]) -> Evaluation:
     """Walk one design from its choices to its scores.
 
     Args:
-        keeps: the gate; whether cost scores keep every constraint.
+        keeps: the gate; whether the cost scores keep every constraint. Scores of a pass that the chip cannot
+            run are not among them.
 
     Raises:
         HardwareError: the accelerator's parameters are not its template's.
@@ -104,8 +110,7 @@ def evaluate(design: Design, bench: Bench, *, keeps: Callable[[Scores], bool]) -
     expected = price(asked, accelerator, accuracy=None)
     scores = derive(expected.facts)
     priced_at = time.perf_counter()
-    mapped = not (expected.inference.infeasible or expected.training.infeasible)
-    if not (mapped and keeps(scores)):
+    if not keeps(scores):
         return Evaluation(
             expected=scores,
             scores=scores,
@@ -175,6 +180,7 @@ def parameter_bits(workload: Workload) -> float:
 
 def _pass(report: CostReport, workload: Workload) -> PassFacts:
     return PassFacts(
+        mapped=not report.infeasible,
         energy_pj=report.energy_pj,
         latency_s=report.latency_s,
         macs=report.macs,

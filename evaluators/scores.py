@@ -15,6 +15,10 @@ class ScoreError(ValueError):
     """A score is registered twice, or is not a number."""
 
 
+class NotCostedError(ScoreError):
+    """A pass that the accelerator cannot run has no energy and no latency."""
+
+
 class Direction(Enum):
     """Which way is better."""
 
@@ -31,8 +35,13 @@ class Source(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PassFacts:
-    """The raw counts of one pass (an inference of one example, or one training step)."""
+    """The raw counts of one pass (an inference of one example, or one training step).
 
+    Args:
+        mapped: whether the accelerator can run it at all; where not, energy and latency are infinite.
+    """
+
+    mapped: bool
     energy_pj: float
     latency_s: float
     macs: int
@@ -136,14 +145,22 @@ class Scores:
 
 
 def derive(facts: Facts) -> Scores:
-    """Return every score that the facts allow."""
-    return Scores(
-        values=tuple(
-            (name, float(kind.function(facts)))
-            for name, kind in _KINDS.items()
-            if kind.source is Source.COST or facts.accuracy is not None
-        )
-    )
+    """Return every score that the facts allow; an inference-only chip has no training energy."""
+    values: list[tuple[str, float]] = []
+    for name, kind in _KINDS.items():
+        if kind.source is Source.TRAINING and facts.accuracy is None:
+            continue
+        try:
+            values.append((name, float(kind.function(facts))))
+        except NotCostedError:
+            continue
+    return Scores(values=tuple(values))
+
+
+def _costed(passed: PassFacts) -> PassFacts:
+    if not passed.mapped:
+        raise NotCostedError("the accelerator cannot run this pass; `derive` leaves its scores out")
+    return passed
 
 
 def _accuracy(facts: Facts) -> Accuracy:
@@ -170,13 +187,13 @@ test_accuracy.__test__ = False  # type: ignore[attr-defined]  # pytest would col
 @score(unit="pJ")
 def inference_energy_pj(facts: Facts) -> float:
     """Energy of one inference of one example, DRAM and leakage included."""
-    return facts.inference.energy_pj
+    return _costed(facts.inference).energy_pj
 
 
 @score(unit="s")
 def inference_latency_s(facts: Facts) -> float:
     """Time of one inference of one example."""
-    return facts.inference.latency_s
+    return _costed(facts.inference).latency_s
 
 
 @score(unit="B")
@@ -200,13 +217,13 @@ def peak_memory_bytes(facts: Facts) -> float:
 @score(unit="pJ")
 def training_energy_pj(facts: Facts) -> float:
     """Energy of one training step: forward, backward and update of one batch."""
-    return facts.training.energy_pj
+    return _costed(facts.training).energy_pj
 
 
 @score(unit="s")
 def training_latency_s(facts: Facts) -> float:
     """Time of one training step."""
-    return facts.training.latency_s
+    return _costed(facts.training).latency_s
 
 
 @score(unit="bit")
@@ -230,10 +247,10 @@ def macs(facts: Facts) -> float:
 @score(unit="B")
 def inference_dram_bytes(facts: Facts) -> float:
     """Bytes moved between the chip and its DRAM in one inference."""
-    return facts.inference.dram_bits / 8
+    return _costed(facts.inference).dram_bits / 8
 
 
 @score(unit="pJ s")
 def inference_edp_pj_s(facts: Facts) -> float:
     """Energy times delay of one inference."""
-    return facts.inference.energy_pj * facts.inference.latency_s
+    return _costed(facts.inference).energy_pj * _costed(facts.inference).latency_s

@@ -66,14 +66,31 @@ def small() -> Workload:
 
 
 @pytest.mark.parametrize("name", templates.names())
-def test_every_chip_prices_a_training_step(name: str, small: Workload) -> None:
+def test_every_chip_prices_an_inference(name: str) -> None:
+    inference = traced("small_cnn", training=False)
+    narrow = inference.rewrite(bits=dict.fromkeys(range(len(inference.tensors)), 8.0))
     chip = templates.load(name).build()
-    report = cost(small, chip)
+    report = cost(narrow, chip)
     assert not report.infeasible
     assert 0 < report.energy_pj < math.inf
     assert 0 < report.latency_s < math.inf
     assert area_mm2(chip) > 0
+    assert report.macs == inference.macs
+
+
+@pytest.mark.parametrize("name", templates.names())
+def test_every_chip_prices_a_training_step_or_says_which_memory_is_too_small(
+    name: str, small: Workload
+) -> None:
+    report = cost(small, templates.load(name).build())
     assert report.macs == small.macs + small.backward_macs
+    if report.infeasible:
+        assert report.energy_pj == math.inf
+        for row in report.infeasible:
+            assert row.infeasible is not None
+            assert row.infeasible.demand_bits > row.infeasible.capacity_bits
+    else:
+        assert 0 < report.energy_pj < math.inf
 
 
 @pytest.mark.parametrize("name", layer_families())
