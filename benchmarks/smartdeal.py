@@ -1,8 +1,8 @@
 """SmartDeal in numbers: `python -m benchmarks.smartdeal [--only projection|energy]`.
 
 projection: seconds to decompose every weight of ResNet-50 (25.5 M), 10 iterations.
-energy: an inference of four networks, from their shapes alone, on the SmartDeal chip and on four others of the same
-    budget. As the papers count it: convolutions and linear layers, one image, 8-bit activations.
+energy: an inference of four networks, from their shapes alone, on the SmartDeal chip and on four others of
+    the same budget. As the papers count it: convolutions and linear layers, one image, 8-bit activations.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def workload_for(chip: str, network: Network, dense: Workload, model: nn.Module)
 
 
 def breakdown(report: CostReport, chip: Accelerator) -> dict[str, float]:
-    """Return the microjoules of all contractions by memory and operand, with what rebuilding weights takes."""
+    """Return the microjoules of all contractions by memory and operand, with what rebuilding takes."""
     parts: dict[str, float] = {}
     for row in report.rows:
         if row.macs:
