@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from codesign.cost_command import cost, crosscheck
 from codesign.inspection_command import inspect
 
 if TYPE_CHECKING:
@@ -299,3 +300,5 @@ def check(
 
 # Commands that live in modules of their own; each imports what is heavy when it runs.
 app.command()(inspect)
+app.command()(cost)
+app.command()(crosscheck)
