@@ -1,7 +1,8 @@
 """Storages that torch's real CPU kernels make larger than their fake versions say.
 
 Found by comparing real and fake storages for every op of torch's own op database (677 ops, PyTorch 2.13):
-four losses reduce into the buffer of their unreduced result. By comparing whole networks: oneDNN's LSTM hands
+four losses reduce into the buffer of their unreduced result, and folding keeps one as large as the columns
+that it is given. By comparing whole networks: oneDNN's LSTM hands
 its workspace to the backward pass, which the fake op gives as empty, and oneDNN's convolutions compute a
 weight's gradient that nobody asked for where they compute the bias's.
 """
@@ -43,6 +44,15 @@ def _unreduced(args: tuple[object, ...]) -> dict[int, int]:
     return {0: math.prod(shape) * prediction.element_size()}
 
 
+def _columns(args: tuple[object, ...]) -> dict[int, int]:
+    columns, size = args[0], args[1]
+    assert isinstance(columns, Tensor)
+    assert isinstance(size, (list, tuple))
+    kernel = math.prod(cast("Sequence[int]", args[2]))
+    folded = columns.numel() // (columns.shape[-1] * kernel) * math.prod(cast("Sequence[int]", size))
+    return {0: max(columns.numel(), folded) * columns.element_size()}
+
+
 def _lstm_workspace(args: tuple[object, ...]) -> dict[int, int]:
     if not torch.is_grad_enabled():
         return {}  # nothing is kept for a backward pass
@@ -52,15 +62,16 @@ def _lstm_workspace(args: tuple[object, ...]) -> dict[int, int]:
     assert isinstance(w_hidden, Tensor)
     steps, batch = int(x.shape[0]), int(x.shape[1])
     sizes = (batch, int(w_input.shape[1]), int(w_hidden.shape[1]))
+    kind = (x.dtype, bool(args[12]))
     affordable = max(16, _PROBED_MACS // (batch * 4 * sizes[2] * (sizes[1] + sizes[2])))
     if steps <= affordable:
-        return {3: _probe(steps, *sizes)}
-    half, whole = _probe(affordable // 2, *sizes), _probe(affordable, *sizes)
+        return {3: _probe(steps, *sizes, *kind)}
+    half, whole = _probe(affordable // 2, *sizes, *kind), _probe(affordable, *sizes, *kind)
     return {3: whole + (whole - half) * (steps - affordable) // (affordable - affordable // 2)}
 
 
 @functools.lru_cache(maxsize=256)
-def _probe(steps: int, batch: int, features: int, hidden: int) -> int:
+def _probe(steps: int, batch: int, features: int, hidden: int, dtype: torch.dtype, has_biases: bool) -> int:
     """Return the workspace of oneDNN's LSTM layer in bytes, by running it on zeros.
 
     oneDNN does not publish its layout, which depends on the CPU's instruction set: asking it is exact.
@@ -68,12 +79,12 @@ def _probe(steps: int, batch: int, features: int, hidden: int) -> int:
     from torch.utils._python_dispatch import _disable_current_modes
 
     with _disable_current_modes(), torch.enable_grad():
-        state = torch.zeros(1, batch, hidden)
-        bias = torch.zeros(4 * hidden)
+        state = torch.zeros(1, batch, hidden, dtype=dtype)
+        bias = torch.zeros(4 * hidden, dtype=dtype)
         result = torch.ops.aten.mkldnn_rnn_layer(
-            torch.zeros(steps, batch, features),
-            torch.zeros(4 * hidden, features),
-            torch.zeros(4 * hidden, hidden),
+            torch.zeros(steps, batch, features, dtype=dtype),
+            torch.zeros(4 * hidden, features, dtype=dtype),
+            torch.zeros(4 * hidden, hidden, dtype=dtype),
             bias,
             bias,
             state[0],
@@ -83,7 +94,7 @@ def _probe(steps: int, batch: int, features: int, hidden: int) -> int:
             mode=2,  # LSTM, the only cell that torch gives to oneDNN
             hidden_size=hidden,
             num_layers=1,
-            has_biases=True,
+            has_biases=has_biases,
             bidirectional=False,
             batch_first=False,
             train=True,
@@ -106,13 +117,17 @@ def scratch_bytes(name: str, args: tuple[object, ...]) -> int:
     weight, mask = args[2], args[10]
     assert isinstance(weight, Tensor)
     assert isinstance(mask, (list, tuple))
-    if mask[1] or not mask[2] or "Mkldnn" not in _convolution_backend(args):
+    if mask[1] or not mask[2] or _convolution_backend(args) not in _ONEDNN:
         return 0
     return int(weight.numel() * weight.element_size())
 
 
-def _convolution_backend(args: tuple[object, ...]) -> str:
-    """Return the name of the kernel that torch chooses; it chooses for one dimension as for two."""
+# Mkldnn and MkldnnTranspose in ATen/native/ConvUtils.h, `enum class ConvBackend`; Python has no name for 9.
+_ONEDNN = (8, 9)
+
+
+def _convolution_backend(args: tuple[object, ...]) -> int:
+    """Return the number of the kernel that torch chooses; it chooses for one dimension as for two."""
     x, weight, bias_sizes, stride, padding, dilation, transposed, output_padding, groups = args[1:10]
     assert isinstance(x, Tensor)
     assert isinstance(weight, Tensor)
@@ -125,7 +140,7 @@ def _convolution_backend(args: tuple[object, ...]) -> str:
     backend = torch._C._select_conv_backend(
         x, weight, None, stride, padding, dilation, transposed, output_padding, groups, bias_sizes
     )
-    return str(backend)
+    return int(backend.value)
 
 
 _CORRECTIONS: dict[str, Correction] = {
@@ -133,5 +148,6 @@ _CORRECTIONS: dict[str, Correction] = {
     "aten::smooth_l1_loss": _unreduced,
     "aten::soft_margin_loss": _unreduced,
     "aten::binary_cross_entropy": _unreduced,
+    "aten::col2im": _columns,
     "aten::mkldnn_rnn_layer": _lstm_workspace,
 }

@@ -42,7 +42,7 @@ _KINDS: dict[str, str] = {
         "linalg_vector_norm _foreach_norm value_selecting_reduction_backward trace"
     ),
     "copy": (
-        "clone copy copy_ lift_fresh _to_copy "
+        "clone copy copy_ _to_copy "
         "cat stack contiguous constant_pad_nd slice_backward select_backward "
         "slice_scatter select_scatter as_strided_scatter diagonal_backward unfold_backward flip roll repeat "
         "reflection_pad1d reflection_pad2d reflection_pad3d reflection_pad1d_backward "
@@ -77,7 +77,7 @@ _KINDS: dict[str, str] = {
     ),
     "fill": (
         "zeros zeros_like ones ones_like full full_like arange linspace fill_ zero_ scalar_tensor eye "
-        "new_ones fill one_hot logspace tril_indices triu_indices"
+        "new_ones fill lift_fresh one_hot logspace tril_indices triu_indices"
     ),
     "allocate": "empty empty_like empty_strided new_empty empty_permuted",
     "elementwise": (

@@ -73,7 +73,8 @@ def measure_peak_bytes(
     """
     model = copy.deepcopy(model)
     learns = training and loss is not None
-    select_trainable(model, trainable if learns else ())
+    if learns:
+        select_trainable(model, trainable)
     model.train(learns)
     live = _LiveBytes()
     live.count((list(model.parameters()), list(model.buffers()), inputs))
@@ -82,10 +83,9 @@ def measure_peak_bytes(
             output = model(*inputs)
         live.count(output)
         return live.peak_bytes
-    with torch.enable_grad():
-        targets = make_targets(loss, copy.deepcopy(model)(*inputs))
+    targets, reached = _rehearse(model, inputs, loss)
     live.count(targets)
-    rule = _torch_optimizer(optimizer, [p for p in model.parameters() if p.requires_grad])
+    rule = _torch_optimizer(optimizer, [p for path, p in model.named_parameters() if path in reached])
     if rule is not None:
         live.count([state for states in rule.state.values() for state in states.values()])
     with live:
@@ -96,6 +96,20 @@ def measure_peak_bytes(
         if rule is not None:
             rule.step()
     return live.peak_bytes
+
+
+def _rehearse(
+    model: nn.Module, inputs: tuple[Tensor, ...], loss: Loss
+) -> tuple[list[Tensor], frozenset[str]]:
+    """Run a step on a copy; return targets that fit and the paths of the parameters that get a gradient."""
+    model = copy.deepcopy(model)
+    with torch.enable_grad():
+        output = model(*inputs)
+        targets = make_targets(loss, output)
+        value = apply_loss(loss, output, targets)
+        if value.requires_grad:
+            value.backward()  # type: ignore[no-untyped-call]
+    return targets, frozenset(path for path, p in model.named_parameters() if p.grad is not None)
 
 
 def _torch_optimizer(

@@ -21,6 +21,7 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -162,7 +163,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if signature is None:
             signature = self._signatures[func] = _Signature.of(func)
         ordered = signature.ordered(args, kwargs)
-        described = tuple(self._describe(value, -1) for value in ordered)
+        # A constant of the forward pass (torch.tensor, from_numpy) becomes fake by a copy that the real step
+        # does not make: the copy stands for the constant itself, which is born here.
+        is_constant = signature.name == "aten::lift_fresh" and not isinstance(ordered[0], FakeTensor)
+        described = () if is_constant else tuple(self._describe(value, -1) for value in ordered)
         if signature.name == "aten::embedding":
             _check_indices(ordered[1], described[1])
         result = func(*args, **kwargs)

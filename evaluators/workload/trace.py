@@ -49,7 +49,8 @@ def trace(
     mode = fake_mode()
     twin = fake_twin(model, mode)
     learns = training and loss is not None
-    select_trainable(twin, trainable if learns else ())
+    if learns:  # an inference keeps requires_grad: some of torch's kernels are chosen by it
+        select_trainable(twin, trainable)
     twin.train(learns)
     with mode:
         examples = tuple(fake_like(tensor) for tensor in inputs)
@@ -82,8 +83,7 @@ class _Step:
         """Run the step under a recorder."""
         recorder = Recorder()
         parameters = [p for p in self.twin.parameters() if p.requires_grad]
-        states = initial_state(self.optimizer, parameters) if self.optimizer and self.loss else []
-        names = self._names(recorder, parameters, states)
+        names = self._names(recorder)
         if self.loss is None:
             return recorder, names.with_outputs(recorder, (self._forward(recorder),))
         output = self._forward(recorder)
@@ -95,10 +95,15 @@ class _Step:
             recorder.region = Region.BACKWARD
             if value.requires_grad:
                 value.backward()  # type: ignore[no-untyped-call]
+        # torch.optim makes state for what has a gradient: a parameter that the loss does not reach has none.
+        reached = [parameter for parameter in parameters if parameter.grad is not None]
+        if self.optimizer is not None:
+            states = initial_state(self.optimizer, reached)
+            self._name_states(recorder, names, reached, states)
             recorder.region = Region.UPDATE
-            if self.optimizer is not None:
-                update(self.optimizer, parameters, states)
-        for parameter in parameters:
+            with recorder:
+                update(self.optimizer, reached, states)
+        for parameter in reached:
             if parameter.grad is not None:
                 gradient = recorder.register(parameter.grad).storage
                 names.gradients[recorder.register(parameter).storage] = gradient
@@ -113,9 +118,7 @@ class _Step:
         with gradients, recorder, module_paths(recorder, self.twin), blamed(recorder):
             return self.twin(*self.examples)
 
-    def _names(
-        self, recorder: Recorder, parameters: Sequence[nn.Parameter], states: Sequence[State]
-    ) -> Names:
+    def _names(self, recorder: Recorder) -> Names:
         names = Names()
         for position, tensor in enumerate(self.examples):
             names.inputs[recorder.register(tensor).storage] = f"input{position}"
@@ -123,10 +126,14 @@ class _Step:
             names.parameters[path] = recorder.register(parameter).storage
         for path, buffer in self.twin.named_buffers():
             names.buffers.setdefault(recorder.register(buffer).storage, path)
+        return names
+
+    def _name_states(
+        self, recorder: Recorder, names: Names, parameters: Sequence[nn.Parameter], states: Sequence[State]
+    ) -> None:
         path_of = {id(parameter): path for path, parameter in self.twin.named_parameters()}
-        for parameter, state in zip(parameters, states, strict=bool(states)):
+        for parameter, state in zip(parameters, states, strict=True):
             storages = tuple(recorder.register(tensor).storage for tensor in state.tensors)
             names.states_of[recorder.register(parameter).storage] = storages
             for position, storage in enumerate(storages):
                 names.states[storage] = f"{path_of[id(parameter)]}.state{position}"
-        return names
