@@ -1,8 +1,9 @@
-"""SmartDeal training against single precision on CIFAR-10: `python -m benchmarks.compression --data-root PATH`.
+"""SmartDeal training against single precision on CIFAR-10.
 
-For each seed: a ResNet-20 (its width is an option) is pretrained on half of the training images and then trained on
-the other half, once in single precision and once as SmartDeal (fine-tuning of the paper: disjoint halves). Storage
-and energy are those of a training step, from the traced network.
+`python -m benchmarks.compression --data-root PATH`: for each seed, a ResNet-20 (its width is an option)
+is pretrained on half of the training images and then trained on the other half, once in single precision and
+once as SmartDeal (the paper's fine-tuning on disjoint halves). Storage and energy are those of a training step,
+from the traced network.
 """
 
 from __future__ import annotations

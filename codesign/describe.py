@@ -11,6 +11,7 @@ from search_spaces.codes import CodedQuantization
 from search_spaces.design import Design, LayerDesign
 from search_spaces.quantization import FullPrecision, UniformQuantization
 from search_spaces.smartdeal import SmartDeal
+from search_spaces.sparsity import Unstructured
 
 
 def design_summary(design: Design) -> tuple[tuple[str, str], ...]:
@@ -46,6 +47,11 @@ def _choice_text(choice: Choice) -> str:
 @_choice_text.register
 def _(choice: UniformQuantization) -> str:
     return f"w{choice.weight_bits}/a{choice.activation_bits}"
+
+
+@_choice_text.register
+def _(choice: Unstructured) -> str:
+    return f"unstructured {choice.density:g}"
 
 
 @_choice_text.register

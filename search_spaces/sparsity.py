@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -27,6 +28,18 @@ class Dense:
     """Every weight is kept."""
 
 
+class IndexFormat(Enum):
+    """How the places of kept weights are stored.
+
+    `BITMAP`: one bit a weight. `CSR`: the column of each kept weight and a pointer a filter. `RUN_LENGTH`:
+    four bits before each kept weight, the zeros that it follows; longer runs store a zero in between.
+    """
+
+    BITMAP = "bitmap"
+    CSR = "csr"
+    RUN_LENGTH = "run_length"
+
+
 @choice(family="sparsity")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unstructured:
@@ -34,11 +47,33 @@ class Unstructured:
 
     Args:
         density: fraction of the weights that is kept.
+        index: how their places are stored.
 
     Raises:
         SpaceError: a density outside (0, 1].
 
     Source: magnitude pruning, Han et al., NeurIPS 2015.
+    """
+
+    density: float
+    index: IndexFormat = IndexFormat.BITMAP
+
+    def __post_init__(self) -> None:
+        _check_density(self.density)
+
+
+@choice(family="sparsity")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowPruned:
+    """Kernel rows of smallest L1 norm are zero, each filter its own; at least one row is kept.
+
+    Args:
+        density: fraction of the kernel rows that is kept.
+
+    Raises:
+        SpaceError: a density outside (0, 1].
+
+    Source: Mao et al., CVPR Workshops 2017 (vector-level pruning).
     """
 
     density: float
@@ -91,10 +126,11 @@ class FilterPruned:
         _check_density(self.density)
 
 
-SparsityChoice = Dense | Unstructured | NM | FilterPruned
-_WITH_DENSITY: dict[str, Callable[[float], SparsityChoice]] = {
-    "unstructured": lambda density: Unstructured(density=density),
-    "filter": lambda density: FilterPruned(density=density),
+SparsityChoice = Dense | Unstructured | RowPruned | NM | FilterPruned
+_WITH_DENSITY: dict[str, Callable[[float, IndexFormat], SparsityChoice]] = {
+    "unstructured": lambda density, index: Unstructured(density=density, index=index),
+    "row": lambda density, index: RowPruned(density=density),
+    "filter": lambda density, index: FilterPruned(density=density),
 }
 
 
@@ -107,12 +143,14 @@ def parse_nm(pattern: str) -> NM | None:
 def fits(pattern: str, layer: LayerInfo) -> bool:
     """Say whether a pattern can be laid on a layer.
 
-    n:m needs a whole number of runs of m input channels. Filters are pruned in convolutions of two
-    filters or more: the outputs of a linear layer are mostly classes, which nobody wants to lose.
+    n:m needs a whole number of runs of m input channels, and rows a kernel wider than one. Filters
+    are pruned in convolutions of two filters or more: the outputs of a linear layer are mostly classes, which nobody wants to lose.
     """
     nm = parse_nm(pattern)
     if nm is not None:
         return layer.weight_shape[1] % nm.m == 0
+    if pattern == "row":
+        return layer.kind == "conv2d" and layer.weight_shape[3] > 1
     if pattern == "filter":
         return layer.kind == "conv2d" and layer.weight_shape[0] > 1
     return pattern == "dense" or math.prod(layer.weight_shape) > 1
@@ -151,10 +189,14 @@ class SparsitySpace(BaseModel):
 
     patterns: Values[Pattern] = Field(
         default=("dense",),
-        description="dense, unstructured, filter (whole output channels), or n:m such as 2:4.",
+        description="dense, unstructured, row (kernel rows), filter (output channels), or n:m such as 2:4.",
     )
     density: Values[Density] = Field(
-        default=(0.5,), description="Fractions of weights (unstructured) or of filters (filter) to keep."
+        default=(0.5,), description="Fractions of weights, of rows or of filters to keep."
+    )
+    index: IndexFormat = Field(
+        default=IndexFormat.BITMAP,
+        description="How unstructured weights store their places: bitmap, csr or run_length.",
     )
     per_layer: bool = Field(default=True, description="Each layer its own pattern, or one choice for all.")
 
@@ -180,12 +222,13 @@ class SparsitySpace(BaseModel):
             raise SpaceError(
                 f"no pattern of {list(self.patterns)} fits layer {layer.name!r} "
                 f"({layer.kind}, weights {shape}): n:m needs a multiple of m input channels, "
-                "filter a convolution of two filters or more; legal here: dense, unstructured. "
+                "row a kernel wider than one, filter a convolution of two filters or more; "
+                "legal here: dense, unstructured. "
                 "Add one of them to `patterns`"
             )
         return self._chosen(ask, ask.categorical(f"{layer.name}.sparsity", legal), layer.name)
 
     def _chosen(self, ask: Ask, pattern: str, prefix: str) -> SparsityChoice:
         if pattern in _WITH_DENSITY:
-            return _WITH_DENSITY[pattern](float(ask.ordinal(f"{prefix}.density", self.density)))
+            return _WITH_DENSITY[pattern](float(ask.ordinal(f"{prefix}.density", self.density)), self.index)
         return parse_nm(pattern) or Dense()

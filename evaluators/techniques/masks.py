@@ -61,3 +61,19 @@ def filter_mask(weight: torch.Tensor, density: float) -> torch.Tensor:
     mask = torch.zeros_like(weight)
     mask[order[:kept]] = 1.0
     return mask
+
+
+def row_mask(weight: torch.Tensor, density: float) -> torch.Tensor:
+    """Keep the kernel rows of largest L1 norm, each filter and channel on its own, at least one.
+
+    Args:
+        weight: (k, c, fy, fx).
+        density: fraction of the k c fy rows to keep; the count is rounded to the nearest.
+
+    Returns:
+        1 in the rows that are kept and 0 in the others, in the weight's shape and type.
+
+    Source: Mao et al., CVPR Workshops 2017.
+    """
+    scores = weight.detach().abs().sum(dim=3)
+    return unstructured_mask(scores, density).unsqueeze(3).expand_as(weight).clone()

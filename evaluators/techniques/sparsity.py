@@ -2,8 +2,10 @@
 
 Conventions of the workload, where a weight is stored as `numel * (bits * density + index_bits)`:
 
-- Unstructured: a bitmap, 1 bit a weight, kept or not. A run-length code of 4 bits a kept weight would be
-  smaller only below a density of 1/4.
+- Unstructured: a bitmap, 1 bit a weight, kept or not; CSR, the column of each kept weight and a pointer a
+  filter; or run lengths of 4 bits, with a stored zero after each 15 zeros in a row, as often as they are
+  expected where zeros stand at random.
+- Row: 1 bit a kernel row.
 - n:m: the place of each kept weight in its run, ceil(log2(m)) bits: 2:4 costs 2 bits a kept weight
   (Mishra et al., arXiv 2104.08378), 1 bit a weight.
 - Filter: 1 bit a filter.
@@ -21,11 +23,12 @@ from torch.nn.utils import parametrize
 
 from evaluators.networks.layers import Layer
 from evaluators.techniques.dispatch import TechniqueError, apply, bake, restore, rewrite, stored_density
-from evaluators.techniques.masks import filter_mask, nm_mask, unstructured_mask
+from evaluators.techniques.masks import filter_mask, nm_mask, row_mask, unstructured_mask
 from evaluators.techniques.passes import companions_of
 from evaluators.workload.graph import Workload
-from search_spaces.sparsity import NM, Dense, FilterPruned, Unstructured
+from search_spaces.sparsity import NM, Dense, FilterPruned, IndexFormat, RowPruned, Unstructured
 
+RUN_BITS = 4  # of a run length, as in EIE (Han et al., ISCA 2016)
 BITMAP_BITS = 1  # one bit says whether a weight, or a filter, is kept
 
 
@@ -55,6 +58,17 @@ def _(choice: Unstructured, layer: nn.Module, name: str) -> None:
 
 
 @apply.register
+def _(choice: RowPruned, layer: nn.Module, name: str) -> None:
+    weight = _weight(layer, name)
+    if weight.ndim != 4 or weight.shape[3] == 1:
+        raise TechniqueError(
+            f"pruned rows need a kernel wider than one, but layer {name!r} has weights "
+            f"{tuple(weight.shape)}; use Dense or Unstructured there"
+        )
+    parametrize.register_parametrization(layer, "weight", Mask(row_mask(weight, choice.density)))
+
+
+@apply.register
 def _(choice: NM, layer: nn.Module, name: str) -> None:
     weight = _weight(layer, name)
     if weight.shape[1] % choice.m:
@@ -73,6 +87,7 @@ def _(choice: FilterPruned, layer: nn.Module, name: str) -> None:
 
 @bake.register(Dense)
 @bake.register(Unstructured)
+@bake.register(RowPruned)
 @bake.register(NM)
 @bake.register(FilterPruned)
 def _(choice: object, layer: nn.Module) -> None:
@@ -81,6 +96,7 @@ def _(choice: object, layer: nn.Module) -> None:
 
 @restore.register(Dense)
 @restore.register(Unstructured)
+@restore.register(RowPruned)
 @restore.register(NM)
 @restore.register(FilterPruned)
 def _(choice: object, layer: nn.Module) -> None:
@@ -95,7 +111,17 @@ def _(choice: Dense, workload: Workload, layer: str) -> Workload:
 
 @rewrite.register
 def _(choice: Unstructured, workload: Workload, layer: str) -> Workload:
-    return _sparse(workload, layer, choice.density, BITMAP_BITS)
+    shape = workload.tensors[workload.weight_of(layer)].shape
+    density, index_bits = indexed(choice.index, choice.density, shape)
+    return _sparse(workload, layer, density, index_bits)
+
+
+@rewrite.register
+def _(choice: RowPruned, workload: Workload, layer: str) -> Workload:
+    *rows, width = workload.tensors[workload.weight_of(layer)].shape
+    count = math.prod(rows)
+    kept = max(1, round(choice.density * count))  # as `row_mask` rounds it
+    return _sparse(workload, layer, kept / count, BITMAP_BITS / width)
 
 
 @rewrite.register
@@ -119,7 +145,14 @@ def _(choice: Dense, layer: nn.Module) -> float:
 def _(choice: Unstructured, layer: nn.Module) -> float:
     # A kept weight that quantization rounds to zero need not be stored either.
     weight = _weight(layer, type(layer).__name__)
-    return int(weight.count_nonzero()) / weight.numel()
+    found = int(weight.count_nonzero()) / weight.numel()
+    return indexed(choice.index, found, tuple(weight.shape))[0]
+
+
+@stored_density.register
+def _(choice: RowPruned, layer: nn.Module) -> float:
+    rows = _weight(layer, type(layer).__name__).flatten(0, 2).any(dim=1)
+    return int(rows.sum()) / rows.numel()
 
 
 @stored_density.register
@@ -131,6 +164,28 @@ def _(choice: NM, layer: nn.Module) -> float:
 def _(choice: FilterPruned, layer: nn.Module) -> float:
     weight = _weight(layer, type(layer).__name__)
     return int(weight.flatten(1).any(dim=1).sum()) / weight.shape[0]
+
+
+def indexed(index: IndexFormat, density: float, shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return the fraction of weights that is stored, and the index bits for each weight of the dense tensor.
+
+    Args:
+        index: the format.
+        density: fraction of the weights that is not zero, at random places.
+        shape: of the weight, filters first.
+    """
+    count, columns = math.prod(shape), math.prod(shape[1:])
+    match index:
+        case IndexFormat.BITMAP:
+            return density, BITMAP_BITS
+        case IndexFormat.CSR:
+            pointers = (shape[0] + 1) * math.ceil(math.log2(count + 1))
+            return density, density * math.ceil(math.log2(max(columns, 2))) + pointers / count
+        case IndexFormat.RUN_LENGTH:
+            # A run reaches 16, 32, ... zeros with probability q^16, q^32, ...: so many zeros are stored.
+            reaches = (1 - density) ** 2**RUN_BITS
+            stored = min(1.0, density * (1 + reaches / (1 - reaches))) if density else 0.0
+            return stored, stored * RUN_BITS
 
 
 def _sparse(workload: Workload, layer: str, density: float, index_bits: float) -> Workload:

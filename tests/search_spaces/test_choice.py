@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from search_spaces import choice as registry
 from search_spaces.choice import SpaceError, choice, families, family_of, from_json, to_json
 from search_spaces.quantization import LEGAL_BITS, FullPrecision, Granularity, UniformQuantization
-from search_spaces.sparsity import NM, Dense, FilterPruned, Unstructured
+from search_spaces.sparsity import NM, Dense, FilterPruned, RowPruned, Unstructured
 
 
 class Colour(Enum):
@@ -112,7 +112,7 @@ def test_every_registered_type_is_a_value(kind: type) -> None:
 
 def test_families_are_sorted_and_hold_their_types() -> None:
     assert list(families()) == sorted(families())
-    assert families()["sparsity"] == (Dense, FilterPruned, NM, Unstructured)
+    assert families()["sparsity"] == (Dense, FilterPruned, NM, RowPruned, Unstructured)
     assert families()["quantization"][-2:] == (FullPrecision, UniformQuantization)
     assert family_of(Dense()) == "sparsity"
 
