@@ -2,8 +2,8 @@
 
 `python -m benchmarks.compression --data-root PATH`: for each seed, a ResNet-20 (its width is an option)
 is pretrained on half of the training images and then trained on the other half, once in single precision and
-once as SmartDeal (the paper's fine-tuning on disjoint halves). Storage and energy are those of a training step,
-from the traced network.
+once as SmartDeal (the paper's fine-tuning on disjoint halves). Storage and energy are those of a training
+step, from the traced network.
 """
 
 from __future__ import annotations
@@ -51,11 +51,9 @@ def halves(splits: DataSplits) -> tuple[DataSplits, DataSplits]:
     )
 
 
-def choices_for(model: torch.nn.Module, prune: float) -> Choices:
-    """Return SmartDeal with the bucket switch and 8-bit activations, wherever it acts."""
-    deal = SmartDeal(
-        threshold=0.01, prune_fraction=prune, basis_bits=32, update=CoefficientUpdate.BUCKET_SWITCH
-    )
+def choices_for(model: torch.nn.Module, prune: float, update: CoefficientUpdate) -> Choices:
+    """Return SmartDeal and 8-bit activations, wherever each acts."""
+    deal = SmartDeal(threshold=0.01, prune_fraction=prune, basis_bits=32, update=update)
     return {
         info.name: (deal, ACTIVATIONS) if remodels(info) else (ACTIVATIONS,) for info in layer_infos(model)
     }
@@ -66,13 +64,13 @@ def weight_bits(workload: Workload) -> float:
     return float(sum(workload.stored_bits[workload.weight_of(layer)] for layer in workload.layers))
 
 
-def cost_of(width: float, prune: float, learning: Backpropagation) -> None:
+def cost_of(width: float, prune: float, update: CoefficientUpdate, learning: Backpropagation) -> None:
     """Print storage and energy of a training step in single precision and as SmartDeal."""
     model = build("resnet", width=width, depth=3, input_shape=(3, 32, 32), num_classes=10, seed=0)
     images = (torch.zeros(learning.batch_size, 3, 32, 32),)
     plain = trace(model, images, loss="cross_entropy", optimizer=learning.optimizer, training=True)
     dealt = plain
-    for name, several in choices_for(model, prune).items():
+    for name, several in choices_for(model, prune, update).items():
         for one in several:
             dealt = rewrite(one, dealt, name)
     chip = templates.load(CHIP).build()
@@ -99,9 +97,13 @@ def main() -> None:
     parser.add_argument("--pretrain-epochs", type=int, default=15)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--update", choices=[update.value for update in CoefficientUpdate], default="projected"
+    )
     given = parser.parse_args()
+    update = CoefficientUpdate(given.update)
     learning = Backpropagation()
-    cost_of(1.0, given.prune, learning)
+    cost_of(1.0, given.prune, update, learning)
     recipe = Recipe(pretrain_epochs=given.pretrain_epochs, epochs=given.epochs)
     first, second = halves(
         limited(data.load("cifar10", given.data_root, False), train=given.examples, validation=None)
@@ -114,7 +116,7 @@ def main() -> None:
         source = accuracy(model, first.test)
         dealt = copy.deepcopy(model)
         plain = fine_tune(model, second, recipe, learning, seed=seed).test_accuracy
-        compress_model(dealt, choices_for(dealt, given.prune))
+        compress_model(dealt, choices_for(dealt, given.prune, update))
         low = fine_tune(dealt, second, recipe, learning, seed=seed).test_accuracy
         print(
             f"seed {seed}: source {source:.2%}, single precision {plain:.2%}, SmartDeal {low:.2%}, "

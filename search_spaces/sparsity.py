@@ -144,7 +144,8 @@ def fits(pattern: str, layer: LayerInfo) -> bool:
     """Say whether a pattern can be laid on a layer.
 
     n:m needs a whole number of runs of m input channels, and rows a kernel wider than one. Filters
-    are pruned in convolutions of two filters or more: the outputs of a linear layer are mostly classes, which nobody wants to lose.
+    are pruned in convolutions of two filters or more: the outputs of a linear layer are mostly classes,
+    which nobody wants to lose.
     """
     nm = parse_nm(pattern)
     if nm is not None:
