@@ -168,13 +168,9 @@ def main() -> None:
     print(f"| MobileNetV2, training step, {contractions} contractions, a new chip | {milliseconds:.0f} ms |")
     if with_zigzag:
         seconds = zigzag_seconds()
-        print(
-            f"| ZigZag LOMA, CPU s a search, same process | {seconds:.2f} ({searches * seconds:,.0f} x) |"
-        )
+        print(f"| ZigZag LOMA, CPU s a search, same process | {seconds:.2f} ({searches * seconds:,.0f} x) |")
     else:
-        print(
-            f"| over ZigZag LOMA (3.46 CPU s in the reference file) | {searches * 3.46:,.0f} x |"
-        )
+        print(f"| over ZigZag LOMA (3.46 CPU s in the reference file) | {searches * 3.46:,.0f} x |")
 
 
 if __name__ == "__main__":
