@@ -295,6 +295,6 @@ class Accelerator:
 
     def to_yaml(self) -> str:
         """Return this chip as YAML; `accelerator_from_yaml` reads it back exactly."""
-        from hw_templates.chip_file import accelerator_to_yaml
+        from hw_templates.chip_writer import accelerator_to_yaml
 
         return accelerator_to_yaml(self)

@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import numba
 
-MODULES: Final = ("compiled", "layout", "counting", "allocation", "latency_kernel", "kernel")
+MODULES: Final = (
+    "compiled",
+    "layout",
+    "counting",
+    "accesses",
+    "allocation",
+    "latency_kernel",
+    "kernel",
+)
 """The modules of this package that hold compiled functions."""
 
 

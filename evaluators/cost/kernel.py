@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from evaluators.cost.accesses import count
 from evaluators.cost.allocation import allocate_best, allocate_greedy
 from evaluators.cost.compiled import jit
-from evaluators.cost.counting import count, measure, prepare, tabulate
+from evaluators.cost.counting import measure, prepare, tabulate
 from evaluators.cost.latency_kernel import latency
 from evaluators.cost.layout import (
     DIMS,

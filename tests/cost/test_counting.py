@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluators.cost.accesses import count
 from evaluators.cost.allocation import allocate_best
-from evaluators.cost.counting import count, measure, prepare, span
+from evaluators.cost.counting import measure, prepare, span
 from evaluators.cost.fixed import evaluate_orders, order_arrays
 from evaluators.cost.latency_kernel import window_union
 from evaluators.cost.layout import MAX_LEVELS, OPEN, PERIODS, Row, new_scratch
