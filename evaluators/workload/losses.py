@@ -90,9 +90,15 @@ def _float_tensors(output: object) -> list[Tensor]:
     if not tensors:
         raise TraceError(
             "a model must return a floating-point tensor (or a tuple, list or dict of them), but it "
-            f"returned {type(output).__name__}; give a loss callable that takes what it returns"
+            f"returned {_described(output)}; give a loss callable that takes what it returns"
         )
     return tensors
+
+
+def _described(output: object) -> str:
+    if isinstance(output, Tensor):
+        return f"one of {str(output.dtype).removeprefix('torch.')}"
+    return type(output).__name__
 
 
 def _takes_classes(loss: Loss) -> bool:

@@ -117,6 +117,14 @@ class FloatIndexError(TypeError):
         self.storage = storage
 
 
+class DtypeError(TypeError):
+    """Operands of a product differ in dtype, which real kernels refuse and fake ones promote."""
+
+    def __init__(self, name: str, dtypes: Sequence[torch.dtype]) -> None:
+        found = " and ".join(dict.fromkeys(str(dtype).removeprefix("torch.") for dtype in dtypes))
+        super().__init__(f"the operands of {name} must have one dtype, but they are {found}")
+
+
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Record every call made while this mode is active."""
 
@@ -126,7 +134,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.storages: list[Storage] = []
         self.region = Region.FORWARD
         self.module_stack: list[str] = []
-        self.deepest_failure = ""  # module in which an exception arose first
+        self.deepest_failure: str | None = None  # module in which an exception arose first
         self._index_of: dict[int, int] = {}  # id of a living torch storage -> our index
         self._signatures: dict[object, _Signature] = {}
 
@@ -167,8 +175,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # does not make: the copy stands for the constant itself, which is born here.
         is_constant = signature.name == "aten::lift_fresh" and not isinstance(ordered[0], FakeTensor)
         described = () if is_constant else tuple(self._describe(value, -1) for value in ordered)
-        if signature.name == "aten::embedding":
+        if signature.name in _EMBEDDINGS:
             _check_indices(ordered[1], described[1])
+        _check_dtypes(signature.name, ordered)
         result = func(*args, **kwargs)
         outputs = tuple(views_of((self._describe(result, len(self.calls)),)))
         for position, size_bytes in true_sizes_bytes(signature.name, ordered).items():
@@ -244,6 +253,30 @@ def _check_indices(indices: object, described: Value) -> None:
         raise FloatIndexError(described.storage)
 
 
+_EMBEDDINGS = ("aten::embedding", "aten::_embedding_bag", "aten::_embedding_bag_forward_only")
+
+# Products whose real kernels want operands of one dtype: how many of the first arguments these are.
+_PRODUCTS = {
+    "aten::mm": 2,
+    "aten::bmm": 2,
+    "aten::mv": 2,
+    "aten::dot": 2,
+    "aten::addmm": 3,
+    "aten::addmv": 3,
+    "aten::baddbmm": 3,
+    "aten::convolution": 2,
+}
+
+
+def _check_dtypes(name: str, arguments: tuple[object, ...]) -> None:
+    count = _PRODUCTS.get(name)
+    if count is None:
+        return
+    operands = [value.dtype for value in arguments[:count] if isinstance(value, Tensor)]
+    if len(set(operands)) > 1:
+        raise DtypeError(name.partition("::")[2], operands)
+
+
 def _mutated(arguments: Sequence[torch._C.Argument]) -> tuple[int, ...]:
     writes = (argument.alias_info is not None and argument.alias_info.is_write for argument in arguments)
     return tuple(position for position, is_write in enumerate(writes) if is_write)
@@ -265,7 +298,7 @@ def module_paths(recorder: Recorder, model: nn.Module) -> Iterator[None]:
     def leave(module: nn.Module, _args: object, result: object) -> None:
         if id(module) in paths:
             path = recorder.module_stack.pop()
-            if result is None and not recorder.deepest_failure:
+            if result is None and recorder.deepest_failure is None:
                 recorder.deepest_failure = path  # always_call hooks get None from a forward that raised
 
     handles = [

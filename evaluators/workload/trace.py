@@ -17,6 +17,7 @@ from evaluators.workload.losses import Loss, apply_loss, make_targets
 from evaluators.workload.optimizers import Optimizer, State, initial_state, update
 from evaluators.workload.recorder import FloatIndexError, Recorder, Region, module_paths
 from evaluators.workload.sources import Names
+from evaluators.workload.transformers import masks_by_shape, without_nesting
 from evaluators.workload.twin import fake_like, fake_mode, fake_twin, select_trainable
 
 
@@ -52,7 +53,8 @@ def trace(
     if learns:  # an inference keeps requires_grad: some of torch's kernels are chosen by it
         select_trainable(twin, trainable)
     twin.train(learns)
-    with mode:
+    without_nesting(twin)
+    with mode, masks_by_shape():
         examples = tuple(fake_like(tensor) for tensor in inputs)
         step = _Step(twin=twin, examples=examples, loss=loss if learns else None, optimizer=optimizer)
         try:
@@ -90,7 +92,7 @@ class _Step:
         targets = make_targets(self.loss, output)  # given, not computed: made while nothing records
         for position, target in enumerate(targets):
             names.inputs[recorder.register(target).storage] = f"target{position}"
-        with torch.enable_grad(), recorder, module_paths(recorder, self.twin), blamed(recorder):
+        with torch.enable_grad(), recorder, module_paths(recorder, self.twin), blamed(recorder, self.twin):
             value = apply_loss(self.loss, output, targets)
             recorder.region = Region.BACKWARD
             if value.requires_grad:
@@ -115,7 +117,7 @@ class _Step:
 
     def _forward(self, recorder: Recorder) -> object:
         gradients = torch.set_grad_enabled(self.loss is not None)
-        with gradients, recorder, module_paths(recorder, self.twin), blamed(recorder):
+        with gradients, recorder, module_paths(recorder, self.twin), blamed(recorder, self.twin):
             return self.twin(*self.examples)
 
     def _names(self, recorder: Recorder) -> Names:

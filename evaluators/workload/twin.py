@@ -29,8 +29,14 @@ def fake_twin(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
     parameters stay tied.
 
     Raises:
-        TraceError: A lazy parameter, or a model that cannot be copied.
+        TraceError: A lazy parameter, a scripted module, or a model that cannot be copied.
     """
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TraceError(
+                f"a model must be Python code, but {path or 'it'} is a {type(module).__name__}; give the "
+                "module as it was before torch.jit.script or torch.jit.trace"
+            )
     memo: dict[int, object] = {}
     bases: dict[int, Tensor] = {}
     with mode:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import pytest
@@ -54,16 +58,108 @@ def test_a_value_that_decides_is_named_with_its_line(model: nn.Module) -> None:
 
 
 def test_the_module_that_failed_is_named() -> None:
-    with pytest.raises(TraceError, match=r"\(in module 'body.1'\)"):
+    with pytest.raises(TraceError, match=r"\(in module 'body.1' \(Branches\("):
         trace(Inner(), (X,), loss="mse")
 
 
 def test_a_wrong_shape_is_one_message(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(
-        TraceError, match=r"\(in module 'body.0'\).*check the shapes and dtypes of the inputs"
+        TraceError, match=r"\(in module 'body.0' \(Linear.*check the shapes and dtypes of the inputs"
     ):
         trace(Inner(), (torch.zeros(2, 5),), loss="mse")
     assert not caplog.records  # torch's own report of the same error is kept quiet
+
+
+class Sequence(nn.Sequential):
+    """A user's class without a line of its own in the traceback."""
+
+
+def test_where_torch_runs_all_the_code_the_module_and_the_class_are_named() -> None:
+    model = Sequence(nn.Linear(4, 9), nn.Linear(4, 4))
+    with pytest.raises(
+        TraceError, match=r"at module '1' \(Linear\(in_features=4, .* of Sequence \(.*test_bad_input.py:\d+\)"
+    ):
+        trace(model, (X,), loss="mse")
+    with pytest.raises(TraceError, match=r"at module '1' .* of Sequential: .*check the shapes"):
+        trace(nn.Sequential(*model), (X,), loss="mse")
+
+
+class Says(nn.Linear):
+    """A layer that first does something that no trace survives."""
+
+    def __init__(self, does: Callable[[Tensor], object]) -> None:
+        super().__init__(4, 4)
+        self.does = does
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.does(x)
+        return super().forward(x)
+
+
+def fails() -> None:
+    raise KeyError("of the user")
+
+
+@pytest.mark.parametrize(
+    ("does", "message"),
+    [
+        (lambda x: x.numpy(), "no data to give to NumPy"),
+        (lambda x: x + torch.zeros(4, device="cuda"), "build and run the model on the CPU"),
+        (lambda x: fails(), "the model's own code raised it"),
+        (lambda x: sys.exit(3), r"must not end the program, but it called sys.exit\(3\)"),
+        (lambda x: x.long() @ x.T, "the operands of mm must have one dtype, but they are int64 and float32"),
+        (
+            lambda x: nn.utils.rnn.pack_padded_sequence(x[None], torch.tensor([2]), batch_first=True),
+            "trace the model on padded batches",
+        ),
+        (
+            lambda x: nn.Linear(4, 4)(x, x),
+            "one example input per argument of forward .on the command line: --input, once for each",
+        ),
+    ],
+)
+def test_the_way_out_fits_what_went_wrong(does: Callable[[Tensor], object], message: str) -> None:
+    with pytest.raises(TraceError, match=rf"stopped at .*test_bad_input.py:\d+: .*{message}"):
+        trace(Says(does), (X,), loss="mse")
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float64])
+def test_an_input_of_the_wrong_dtype(dtype: torch.dtype) -> None:
+    with pytest.raises(TraceError, match=r"the operands of addmm must have one dtype.*8x128:float32"):
+        trace(nn.Linear(4, 4), (X.to(dtype),), loss="mse")
+
+
+def test_torchs_own_layer_that_reads_a_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluators.workload.trace.masks_by_shape", nullcontext)
+    monkeypatch.setattr("evaluators.workload.trace.without_nesting", lambda twin: None)
+    layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
+
+    class Masked(nn.Module):
+        def __init__(self, **masks: Tensor) -> None:
+            super().__init__()
+            self.layers, self.masks = nn.TransformerEncoder(layer, 1), masks
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers(x, **{name: mask + x[0, 0, 0] for name, mask in self.masks.items()})
+
+    with pytest.raises(
+        TraceError, match=r"torch's own layer reads one \(.*transformer.py:\d+\).* is_causal="
+    ):
+        trace(Masked(mask=torch.zeros(4, 4)), (torch.zeros(2, 4, 8),), training=False)
+    with pytest.raises(TraceError, match="sizes that are values: pad, and give encoders enable_nested"):
+        trace(Masked(src_key_padding_mask=torch.zeros(2, 4)), (torch.zeros(2, 4, 8),), training=False)
+
+
+def test_a_scripted_model() -> None:
+    from torch.jit import _script
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = nn.Sequential(_script.script(nn.Linear(4, 4)))
+    with pytest.raises(
+        TraceError, match="must be Python code, but 0 is a RecursiveScriptModule; give the module"
+    ):
+        trace(model, (X,), training=False)
 
 
 def test_an_error_of_the_loss_names_its_line() -> None:
@@ -95,7 +191,9 @@ def test_a_model_without_a_floating_point_output() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.argmax(-1)
 
-    with pytest.raises(TraceError, match=r"must return a floating-point tensor .* but it returned"):
+    with pytest.raises(
+        TraceError, match=r"must return a floating-point tensor .* but it returned one of int64"
+    ):
         trace(Counts(), (X,), loss="mse")
 
 
@@ -105,6 +203,11 @@ def test_floating_point_indices_name_the_input() -> None:
     ) as caught:
         trace(nn.Embedding(10, 4), (X,), training=False)
     assert caught.value.position == 0
+
+
+def test_floating_point_indices_of_a_bag() -> None:
+    with pytest.raises(IndexInputError, match="must be integers, but input 0"):
+        trace(nn.EmbeddingBag(10, 4), (X,), training=False)
 
 
 def test_floating_point_indices_that_are_computed() -> None:
