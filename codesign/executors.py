@@ -133,12 +133,12 @@ class LocalProcesses:
 
     def describe(self) -> None:
         """Have the first worker write `layers.json`, and wait for it."""
-        process = self._processes[0]
-        self._send(process, {"task": "describe"})
+        first = self._processes[0]
+        self._send(first, {"task": "describe"})
         while not self._folder.layers_path.is_file():
-            for _ in self._selector.select(timeout=1.0):
-                self._read(process)
-            if process.process.poll() is not None:
+            for key, _ in self._selector.select(timeout=0.2):
+                self._read(key.data)
+            if first not in self._processes:
                 raise CodesignError(f"a worker process died at its start:\n{self._last_words()}")
 
     def submit(self, number: int) -> None:

@@ -46,7 +46,9 @@ class Worker:
 
     def warm_up(self) -> None:
         """Import and read what every trial needs, while the driver is still busy; problems wait."""
-        with contextlib.suppress(Exception):  # said where it matters: when the networks are described
+        with contextlib.suppress(
+            Exception, SystemExit
+        ):  # said where it matters: when the networks are described
             from evaluators.cost.compiled import is_compiled
 
             bench = self._problem().bench
@@ -76,7 +78,7 @@ class Worker:
 
         try:
             evaluation = self._problem().evaluate(design, gate=number > 0)
-        except Exception as error:  # whatever a design or a user's code does, the sweep goes on
+        except (Exception, SystemExit) as error:  # whatever a user's code does, the sweep goes on
             traceback.print_exc()
             return failure_to_result(number, design, f"{type(error).__name__}: {error}")
         result = evaluation_to_result(number, design, evaluation, self._study)
@@ -102,7 +104,7 @@ def main(path: str) -> None:
         if task["task"] == "describe":
             try:
                 worker.describe()
-            except Exception as error:  # data, networks and user code: the driver says it and stops
+            except (Exception, SystemExit) as error:  # data, networks, user code: the driver says it
                 traceback.print_exc()
                 ours = isinstance(error, ValueError)
                 said = str(error) if ours else f"{type(error).__name__}: {error}"
