@@ -25,7 +25,7 @@ from codesign.report.quantities import format_quantity
 from codesign.results import TrialResult
 from codesign.run_folder import RunFolder
 from codesign.study_file import Dataset, StudyFile
-from evaluators.bench import Bench, Trained, trained_from_json
+from evaluators.bench import Bench, Trained, replacements_of, trained_from_json
 from evaluators.evaluate import compress, measure, price
 from evaluators.learning.recipe import Recipe
 from evaluators.scores import Accuracy, derive, score_kinds
@@ -142,7 +142,8 @@ def evaluate_exported(path: Path, data_root: Path | None) -> dict[str, float]:
     facts = _read_facts(path / "scores.json")
     dataset = file.dataset.model_copy(update={"data_root": data_root})
     bench = Bench(dataset=dataset_spec(dataset), recipe=file.training, seed=file.seed, cache=None)
-    traced = bench.trace(file.design.network, file.design.learning)
+    half = file.design.algorithm
+    traced = bench.trace(file.design.network, file.design.learning, replacements_of(half))
     weights = path / "weights.safetensors"
     if not weights.is_file():
         raise ExportError(f"{weights} is missing: an exported design has its weights beside it")

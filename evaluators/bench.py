@@ -38,6 +38,12 @@ from evaluators.techniques.model import (
     measure_densities,
     restore_model,
 )
+from evaluators.techniques.structure import (
+    Structure,
+    choices_of_parts,
+    restructure_model,
+    structure_of,
+)
 from evaluators.workload.graph import Workload
 from evaluators.workload.trace import trace
 from hw_templates import templates
@@ -125,7 +131,7 @@ class Bench:
         self._seed = seed
         self._cache = cache
         self._layers: dict[NetworkChoice, tuple[LayerInfo, ...]] = {}
-        self._traces: dict[tuple[NetworkChoice, Backpropagation], Traced] = {}
+        self._traces: dict[tuple[NetworkChoice, Backpropagation, Structure], Traced] = {}
 
     @cached_property
     def splits(self) -> DataSplits:
@@ -158,11 +164,12 @@ class Bench:
             self._layers[network] = layer_infos(self.build(network))
         return self._layers[network]
 
-    def trace(self, network: NetworkChoice, learning: Backpropagation) -> Traced:
-        """Return both passes of a network, traced once."""
-        if (network, learning) not in self._traces:
+    def trace(self, network: NetworkChoice, learning: Backpropagation, structure: Structure = ()) -> Traced:
+        """Return both passes of a network, traced once for each way of replacing its layers."""
+        if (network, learning, structure) not in self._traces:
             model, shape = self.build(network), self.splits.input_shape
-            self._traces[network, learning] = Traced(
+            restructure_model(model, structure)
+            self._traces[network, learning, structure] = Traced(
                 inference=trace(model, (torch.zeros(1, *shape),), loss=None, optimizer=None, training=False),
                 training=trace(
                     model,
@@ -172,7 +179,7 @@ class Bench:
                     training=True,
                 ),
             )
-        return self._traces[network, learning]
+        return self._traces[network, learning, structure]
 
     def half_path(self, half: AlgorithmicHalf) -> Path | None:
         """Return the folder of a trained half in the cache; None where nothing is kept."""
@@ -202,6 +209,7 @@ class Bench:
             TechniqueError: the weights are not those of this network and design.
         """
         model = self.build(half.network)
+        restructure_model(model, replacements_of(half))
         restore_model(model, choices_of(half), load_file(weights))
         model.eval()
         return Accuracy(
@@ -211,6 +219,7 @@ class Bench:
     def _train(self, half: AlgorithmicHalf) -> tuple[nn.Module, Trained]:
         choices = choices_of(half)
         model = self._pretrained(half.network)
+        restructure_model(model, replacements_of(half))
         compress_model(model, choices)
         outcome = fine_tune(model, self.splits, self._recipe, half.learning, seed=self._seed)
         bake_model(model, choices)
@@ -252,8 +261,13 @@ class Bench:
 
 
 def choices_of(half: AlgorithmicHalf) -> dict[str, tuple[Choice, ...]]:
-    """Return the choices of each layer, in the order in which they act."""
-    return {layer.layer: layer.choices for layer in half.layers}
+    """Return the choices of each layer, in the order in which they act; replaced layers by their parts."""
+    return choices_of_parts({layer.layer: layer.choices for layer in half.layers})
+
+
+def replacements_of(half: AlgorithmicHalf) -> Structure:
+    """Return which layers are replaced by several, before anything else is done."""
+    return structure_of({layer.layer: layer.choices for layer in half.layers})
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 
-from evaluators.bench import Bench, Traced, Trained
+from evaluators.bench import Bench, Traced, Trained, choices_of, replacements_of
 from evaluators.cost.area import area_mm2
 from evaluators.cost.model import CostReport, cost
 from evaluators.scores import Accuracy, Facts, PassFacts, Scores, derive
@@ -104,7 +104,7 @@ def evaluate(design: Design, bench: Bench, *, keeps: Callable[[Scores], bool]) -
         DivergedError: training met a NaN or an infinite loss.
     """
     started = time.perf_counter()
-    traced = bench.trace(design.network, design.learning)
+    traced = bench.trace(design.network, design.learning, replacements_of(design.algorithm))
     asked = compress(traced, design.algorithm)
     accelerator = design.accelerator.build()
     expected = price(asked, accelerator, accuracy=None)
@@ -145,7 +145,7 @@ def compress(traced: Traced, half: AlgorithmicHalf) -> Traced:
 
 
 def _rewritten(workload: Workload, half: AlgorithmicHalf) -> Workload:
-    steps = [(layer.layer, choice) for layer in half.layers for choice in layer.choices]
+    steps = [(layer, choice) for layer, several in choices_of(half).items() for choice in several]
     return reduce(lambda done, step: rewrite(step[1], done, step[0]), steps, workload)
 
 

@@ -27,6 +27,16 @@ class LayerSpace(Protocol):
         ...
 
 
+@runtime_checkable
+class NamesLayers(Protocol):
+    """A section that names layers of its own, which every network of the space must have."""
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The layers that the section names."""
+        ...
+
+
 ModelT = TypeVar("ModelT", bound=type[BaseModel])
 _LAYER_FAMILIES: dict[str, tuple[int, type[BaseModel]]] = {}
 

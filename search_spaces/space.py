@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from search_spaces.accelerator import AcceleratorSpace
 from search_spaces.ask import Ask, LayerInfo
-from search_spaces.choice import SpaceError
+from search_spaces.choice import SpaceError, nearest
 from search_spaces.design import Design, LayerDesign
-from search_spaces.family import LayerSpace, layer_families
+from search_spaces.family import LayerSpace, NamesLayers, layer_families
 from search_spaces.learning import LearningSpace
 from search_spaces.network import NetworkChoice, NetworkSpace
 
@@ -43,6 +43,8 @@ class BaseSpace(BaseModel):
         """
         chosen = self.network.suggest(ask, network)
         spaces = self.layer_spaces()
+        layers = describe(chosen)
+        _check_names(spaces, layers)
         return Design(
             network=chosen,
             layers=tuple(
@@ -52,7 +54,7 @@ class BaseSpace(BaseModel):
                         made for space in spaces.values() if (made := space.suggest(ask, layer)) is not None
                     ),
                 )
-                for layer in describe(chosen)
+                for layer in layers
             ),
             learning=self.learning.suggest(ask),
             accelerator=self.accelerator.suggest(ask),
@@ -66,6 +68,14 @@ class BaseSpace(BaseModel):
             if isinstance(family, LayerSpace):
                 found[name] = family
         return found
+
+
+def _check_names(spaces: Mapping[str, LayerSpace], layers: tuple[LayerInfo, ...]) -> None:
+    known = [layer.name for layer in layers]
+    for family, space in spaces.items():
+        for name in space.layer_names if isinstance(space, NamesLayers) else ():
+            if name not in known:
+                raise SpaceError(f"space.{family}: the network has no layer {name!r}.{nearest(name, known)}")
 
 
 Space: type[BaseSpace] = create_model(
