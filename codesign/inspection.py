@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from codesign.inspection_source import InputSpec
 from evaluators.workload.dataflow import PlanOptions
-from evaluators.workload.errors import IndexInputError, UnmodelledOpWarning
+from evaluators.workload.errors import IndexInputError, TraceError, UnmodelledOpWarning
 from evaluators.workload.graph import Phase, Role, Workload
 from evaluators.workload.losses import Loss
 from evaluators.workload.memory import Timeline, peak_bits, timeline
@@ -63,15 +63,16 @@ class Inspection:
 
     Attributes:
         parameters: Elements of all parameters; tied ones count once.
-        trained_parameters: Elements of those that train.
+        trained_parameters: Elements of those that train and that the loss reaches.
         forward_macs: Multiply-accumulates of the forward pass.
         backward_macs: Multiply-accumulates of the backward pass.
         peak_training_bytes: What torch allocates for a training step at its peak: weights, buffers,
             gradients, optimizer state, inputs and everything alive.
-        peak_inference_bytes: The same for an inference.
+        peak_inference_bytes: The same for an inference; None where only the training step can be traced.
         planned: Memory of the training step by planner, and the lower bound: what persists plus the arena,
             for an executor that works in place and applies gradients at once (`EXECUTOR`).
-        planned_inference: The same for an inference.
+        planned_inference: The same for an inference; empty where there is none.
+        inference_error: Why an inference cannot be traced, or None.
         persistent_bytes: The part of `planned` that no planner can share.
         unmodelled_ops: Ops that are costed by their reads and writes only.
         at_peak: All tensors alive at the training peak, largest first.
@@ -83,9 +84,10 @@ class Inspection:
     forward_macs: int
     backward_macs: int
     peak_training_bytes: int
-    peak_inference_bytes: int
+    peak_inference_bytes: int | None
     planned: Mapping[str, int]
     planned_inference: Mapping[str, int]
+    inference_error: str | None
     persistent_bytes: int
     unmodelled_ops: tuple[str, ...]
     at_peak: tuple[AliveTensor, ...]
@@ -104,6 +106,7 @@ class Inspection:
             "persistent_bytes": self.persistent_bytes,
             "planned": dict(self.planned),
             "planned_inference": dict(self.planned_inference),
+            "inference_error": self.inference_error,
             "unmodelled_ops": list(self.unmodelled_ops),
             "largest_at_peak": [
                 {"name": t.name, "role": t.role, "shape": list(t.shape), "bytes": t.size_bytes}
@@ -135,29 +138,42 @@ def inspect_model(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnmodelledOpWarning)  # named in the result instead
-        inference, examples = _trace_inference(model, inputs)
-        trainable = select_parameters(model, examples, train)
-        step = trace(model, examples, loss=loss, optimizer=optimizer, trainable=trainable)
+        inference, inference_error = None, None
+        try:
+            inference, examples = _with_dtypes(inputs, lambda x: trace(model, x, training=False))
+        except TraceError as error:  # the training step may run other code
+            inference_error = error
+
+        def training(examples: tuple[Tensor, ...]) -> Workload:
+            trainable = select_parameters(model, examples, train)
+            return trace(model, examples, loss=loss, optimizer=optimizer, trainable=trainable)
+
+        try:
+            step = training(examples) if inference is not None else _with_dtypes(inputs, training)[0]
+        except TraceError as error:
+            raise (inference_error or error) from None
     alive = timeline(step)
-    planned, planned_inference = _planned(step), _planned(inference)
-    sizes = {path: parameter.numel() for path, parameter in model.named_parameters()}
+    unmodelled = (*step.unmodelled, *(inference.unmodelled if inference is not None else ()))
     return Inspection(
         parameters=step.parameter_count,
-        trained_parameters=sum(sizes[path] for path in trainable),
+        trained_parameters=sum(step.tensors[weight].numel for weight in step.structure.gradients),
         forward_macs=step.macs,
         backward_macs=step.backward_macs,
         peak_training_bytes=_bytes(peak_bits(step)),
-        peak_inference_bytes=_bytes(peak_bits(inference)),
-        planned=planned,
-        planned_inference=planned_inference,
+        peak_inference_bytes=None if inference is None else _bytes(peak_bits(inference)),
+        planned=_planned(step),
+        planned_inference={} if inference is None else _planned(inference),
+        inference_error=None if inference_error is None else str(inference_error),
         persistent_bytes=_bytes(int(alive.persistent_bits)),
-        unmodelled_ops=tuple(dict.fromkeys((*step.unmodelled, *inference.unmodelled))),
+        unmodelled_ops=tuple(dict.fromkeys(unmodelled)),
         at_peak=_at_peak(step, alive),
         curve=_curve(step, alive),
     )
 
 
-def _trace_inference(model: nn.Module, specs: tuple[InputSpec, ...]) -> tuple[Workload, tuple[Tensor, ...]]:
+def _with_dtypes(
+    specs: tuple[InputSpec, ...], traced: Callable[[tuple[Tensor, ...]], Workload]
+) -> tuple[Workload, tuple[Tensor, ...]]:
     """Trace with the dtypes given; an input without one becomes int64 if an embedding reads it."""
     dtypes = [spec.dtype for spec in specs]
     while True:
@@ -166,7 +182,7 @@ def _trace_inference(model: nn.Module, specs: tuple[InputSpec, ...]) -> tuple[Wo
             for spec, dtype in zip(specs, dtypes, strict=True)
         )
         try:
-            return trace(model, examples, training=False), examples
+            return traced(examples), examples
         except IndexInputError as error:
             if error.position is None or dtypes[error.position] is not None:
                 raise

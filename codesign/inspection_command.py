@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import nn
 
     from codesign.inspection import Inspection
     from evaluators.workload.optimizers import Optimizer
@@ -57,15 +58,22 @@ def inspect(
     from codesign.inspection import inspect_model
     from codesign.inspection_picture import memory_picture
     from codesign.inspection_source import load_loss, load_model, parse_input
+    from evaluators.workload.errors import TraceError
+    from evaluators.workload.selection import check_scheme
 
-    found = inspect_model(
-        load_model(address),
-        tuple(map(parse_input, inputs)),
-        loss=load_loss(loss),
-        optimizer=_rule(optimizer),
-        train=train,
-    )
-    path = picture or (None if as_json else Path("memory.svg"))
+    # What can be wrong without the model is looked at before it is built.
+    path = _picture_path(picture or (None if as_json else Path("memory.svg")))
+    specs, rule = tuple(map(parse_input, inputs)), _rule(optimizer)
+    check_scheme(train)
+    objective = load_loss(loss)
+
+    def inspected(model: nn.Module) -> Inspection:
+        return inspect_model(model, specs, loss=objective, optimizer=rule, train=train)
+
+    try:
+        found = inspected(load_model(address, on_meta=True))
+    except TraceError:  # it may keep a tensor out of torch's sight, which is then a meta one
+        found = inspected(load_model(address))
     if path is not None:
         write_atomic(path, memory_picture(found, f"{address}, {optimizer}, trains {train}"))
     if as_json:
@@ -74,6 +82,18 @@ def inspect(
     console = Console()
     _print(console, found)
     console.print(f"picture  {path}", soft_wrap=True)
+
+
+def _picture_path(path: Path | None) -> Path | None:
+    from codesign.inspection_source import SourceError
+
+    if path is None:
+        return None
+    if path.suffix.lower() != ".svg":
+        raise SourceError(f"a picture is an SVG file, so its name must end in .svg, but got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise SourceError(f"a picture's folder must exist, but {str(path.parent)!r} does not; make it first")
+    return path
 
 
 def _rule(name: str) -> Optimizer:
@@ -98,6 +118,9 @@ def _print(console: Console, found: Inspection) -> None:
     )
     for label, short, exact in rows:
         console.print(f"{label:<16}{short:>12}   {exact:,}", highlight=False)
+    if found.inference_error:
+        console.print("[yellow]no inference[/]:", end=" ")
+        console.print(found.inference_error, markup=False, highlight=False, soft_wrap=True)
     _print_memory(console, found)
     _print_peak(console, found)
     if found.unmodelled_ops:
@@ -117,11 +140,12 @@ def _print_memory(console: Console, found: Inspection) -> None:
     table.add_column("inference", justify="right")
     sizes = [("torch", found.peak_training_bytes, found.peak_inference_bytes)]
     sizes += [
-        (f"planned: {name}", found.planned[name], found.planned_inference[name]) for name in found.planned
+        (f"planned: {name}", found.planned[name], found.planned_inference.get(name)) for name in found.planned
     ]
     for label, training, inference in sizes:
         label = label.replace("planned: lower_bound", "lower bound")
-        table.add_row(label, format_quantity(training, "bytes"), format_quantity(inference, "bytes"))
+        in_inference = "-" if inference is None else format_quantity(inference, "bytes")
+        table.add_row(label, format_quantity(training, "bytes"), in_inference)
     console.print(table)
     console.print("planned: in place, each gradient applied as soon as it is complete", style="dim")
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import inspect
+import math
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from codesign.errors import CodesignError
+from evaluators.workload.errors import unknown
 
 _DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -28,6 +31,15 @@ _DTYPES: dict[str, torch.dtype] = {
     "uint8": torch.uint8,
     "bool": torch.bool,
 }
+
+
+LOSSES = ("cross_entropy", "mse")
+
+_T = TypeVar("_T")
+
+# Where a traceback's lines are not the user's: this file, torch, Python's own library.
+_HERE = Path(__file__).resolve()
+_STANDARD = {Path(torch.__file__).resolve().parent, Path(inspect.__file__).resolve().parent / "importlib"}
 
 
 class SourceError(CodesignError):
@@ -46,38 +58,47 @@ def parse_input(text: str) -> InputSpec:
     """Read `8x3x64x64` or `8x128:int64`.
 
     Raises:
-        SourceError: Not sizes joined by `x`, or no dtype of that name.
+        SourceError: Not sizes joined by `x`, no dtype of that name, or more bytes than can be addressed.
 
     >>> parse_input("8x128:int64")
     InputSpec(shape=(8, 128), dtype=torch.int64)
     """
-    sizes, _, dtype = text.partition(":")
+    sizes, colon, dtype = text.partition(":")
     parts = sizes.lower().split("x")
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if not all(part.isascii() and part.isdecimal() and int(part[:99]) > 0 for part in parts):
         raise SourceError(
             f"an input must be positive sizes joined by x, such as 8x3x64x64 or 8x128:int64, but got {text!r}"
         )
-    if dtype and dtype not in _DTYPES:
+    if colon and dtype not in _DTYPES:
         raise SourceError(
             f"no dtype named {dtype!r}{_nearest(dtype, list(_DTYPES))} (known: {', '.join(_DTYPES)})"
         )
-    return InputSpec(shape=tuple(map(int, parts)), dtype=_DTYPES.get(dtype))
+    spec = InputSpec(shape=tuple(int(part[:99]) for part in parts), dtype=_DTYPES.get(dtype))
+    if math.prod(spec.shape) * (spec.dtype or torch.float32).itemsize >= 2**63:
+        raise SourceError(f"an input must have fewer than 2**63 bytes, but {text[:60]!r} has more")
+    return spec
 
 
-def load_model(address: str) -> nn.Module:
+def load_model(address: str, *, on_meta: bool = False) -> nn.Module:
     """Return the module that `MODULE:CALLABLE` builds.
 
     `pkg.mod:factory` is imported, `./net.py:build` is read from the file; `torchvision:resnet18` and
     `timm:resnet18` ask those libraries, where installed, for an untrained model of that name.
+
+    Args:
+        address: Where the model is.
+        on_meta: Build it without weights, on torch's meta device, where its constructor bears that; with
+            weights where it does not.
 
     Raises:
         SourceError: Nothing there, or it does not build an `nn.Module`.
     """
     home, _, name = address.rpartition(":")
     if home in _LIBRARIES and name:
-        return _LIBRARIES[home](name)
+        library = _LIBRARIES[home]
+        return _on_meta(lambda: library(name)) if on_meta else library(name)
     found = _load(address)
-    model = found if isinstance(found, nn.Module) else _build(found, address)
+    model = found if isinstance(found, nn.Module) else _build(found, address, on_meta=on_meta)
     if not isinstance(model, nn.Module):
         raise SourceError(f"{address} must build a torch.nn.Module, but it returned {type(model).__name__}")
     return model
@@ -87,9 +108,11 @@ def load_loss(text: str) -> Callable[..., Tensor] | str:
     """Return a named loss as its name, and `module:callable` as the callable.
 
     Raises:
-        SourceError: Nothing callable there.
+        SourceError: No loss of that name, or nothing callable there.
     """
     if ":" not in text:
+        if text not in LOSSES:
+            raise SourceError(f"{unknown('loss', text, LOSSES)}; or give module:callable")
         return text
     found = _load(text)
     if isinstance(found, type) and issubclass(found, nn.Module):
@@ -127,12 +150,16 @@ def _from_file(path: Path) -> ModuleType:
         sys.path.append(folder)  # so that the file finds its neighbours
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SourceError(f"{path} cannot be imported: {_where(error)}") from error
     return module
 
 
 def _from_import(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise SourceError(
+            f"a module must be a dotted name such as mypkg.nets, or a file such as ./net.py, but got {name!r}"
+        )
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -140,27 +167,62 @@ def _from_import(name: str) -> ModuleType:
             f"cannot import {name!r}: {error}; run where the module is found, or give its file, "
             "such as ./net.py:build"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SourceError(f"{name!r} cannot be imported: {_where(error)}") from error
 
 
-def _build(factory: object, address: str) -> object:
+def _build(factory: object, address: str, *, on_meta: bool) -> object:
     if not callable(factory):
         raise SourceError(
             f"{address} must be callable and build a model, but it is a {type(factory).__name__}"
         )
+    _check_takes_nothing(factory, address)
     try:
-        return cast("object", factory())
-    except Exception as error:
+        return _on_meta(factory) if on_meta else cast("object", factory())
+    except (Exception, SystemExit) as error:
+        hint = "; build the model on the CPU" if "cuda" in str(error).lower() else ""
         raise SourceError(
-            f"{address}() must build the model without arguments, but it raised: {_where(error)}"
+            f"{address}() must build the model, but it raised: {_where(error)}{hint}"
         ) from error
 
 
-def _where(error: Exception) -> str:
+def _check_takes_nothing(factory: Callable[..., object], address: str) -> None:
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # a builtin without one
+        return
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise SourceError(
+            f"{address}{signature} must build the model without arguments ({error}); write a function "
+            "without any that calls it"
+        ) from None
+
+
+def _on_meta(build: Callable[[], _T]) -> _T:
+    """Build without weights; again with them where a constructor reads a value."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except (Exception, SystemExit):
+        return build()
+
+
+def _where(error: BaseException) -> str:
+    """Return the error and the innermost line that is not a library's (a syntax error knows its own)."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
-    last = frames[-1]
-    return f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
+    users = [frame for frame in frames if not _is_librarys(frame.filename)]
+    last = (users or frames)[-1]
+    return f"{text} ({last.filename}:{last.lineno})"
+
+
+def _is_librarys(filename: str) -> bool:
+    path = Path(filename).resolve()
+    return filename.startswith("<frozen") or path == _HERE or not _STANDARD.isdisjoint(path.parents)
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import nn
 
@@ -23,19 +25,32 @@ def select_parameters(model: nn.Module, inputs: tuple[torch.Tensor, ...], scheme
         WorkloadError: No such scheme, or a K beyond the layers.
         TraceError: The model cannot be traced.
     """
+    check_scheme(scheme)
     trained = [path for path, parameter in model.named_parameters() if parameter.requires_grad]
-    name, _, count = scheme.partition(":")
     if scheme == "all":
         return tuple(trained)
     if scheme == "none":
         return ()
     if scheme == "bias":
-        return tuple(path for path in trained if "bias" in path.rpartition(".")[2])
-    if name == "last" and count.isdecimal() and int(count) > 0:
-        structure = trace(model, inputs, training=False).structure
-        chosen = set(_last_layers(structure, int(count)))
-        return tuple(path for path in trained if path in chosen)
-    raise WorkloadError(f"what trains must be all, none, bias or last:K with K >= 1, but got {scheme!r}")
+        return tuple(path for path in trained if _is_bias(path.rpartition(".")[2]))
+    structure = trace(model, inputs, training=False).structure
+    chosen = set(_last_layers(structure, int(scheme.removeprefix("last:"))))
+    return tuple(path for path in trained if path in chosen)
+
+
+def check_scheme(scheme: str) -> None:
+    """Raise where there is no such scheme.
+
+    Raises:
+        WorkloadError: No such scheme.
+    """
+    if scheme not in ("all", "none", "bias") and not re.fullmatch(r"last:0*[1-9][0-9]{0,8}", scheme):
+        raise WorkloadError(f"what trains must be all, none, bias or last:K with K >= 1, but got {scheme!r}")
+
+
+def _is_bias(name: str) -> bool:
+    """Whether torch names biases so: `bias`, `in_proj_bias`, `bias_ih_l0`."""
+    return name.endswith("bias") or name.startswith("bias_")
 
 
 def _last_layers(structure: Structure, count: int) -> list[str]:

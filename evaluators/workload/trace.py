@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from evaluators.workload.assemble import assemble
 from evaluators.workload.blame import blamed
-from evaluators.workload.errors import IndexInputError, UnmodelledOpWarning
+from evaluators.workload.errors import IndexInputError, TraceError, UnmodelledOpWarning
 from evaluators.workload.graph import Workload, as_stored
 from evaluators.workload.losses import Loss, apply_loss, make_targets
 from evaluators.workload.optimizers import Optimizer, State, initial_state, update
@@ -95,6 +95,11 @@ class _Step:
         with torch.enable_grad(), recorder, module_paths(recorder, self.twin), blamed(recorder, self.twin):
             value = apply_loss(self.loss, output, targets)
             recorder.region = Region.BACKWARD
+            if parameters and not value.requires_grad:
+                raise TraceError(
+                    "a loss must depend on a parameter that trains, but it depends on none; do not detach "
+                    "its output, and let parameters train that the training step uses"
+                )
             if value.requires_grad:
                 value.backward()  # type: ignore[no-untyped-call]
         # torch.optim makes state for what has a gradient: a parameter that the loss does not reach has none.

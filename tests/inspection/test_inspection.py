@@ -50,6 +50,40 @@ def needs(width):
 
 def number():
     return 3
+
+def leaves():
+    raise SystemExit(4)
+
+def on_a_gpu():
+    return nn.Linear(4, 4).cuda()
+
+def counted():
+    print('built', torch.zeros(1).device.type)
+    return nn.Linear(4, 4)
+
+def drawn():
+    print('built', torch.zeros(1).device.type)
+    width = int(torch.ones(1).item()) * 4
+    return nn.Linear(4, width)
+
+class Hidden(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 4)
+        self.scales = [torch.ones(4)]
+    def forward(self, x):
+        return super().forward(x) * self.scales[0]
+
+class OnlyTrains(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 4)
+    def forward(self, x):
+        y = super().forward(x)
+        return y if self.training else y[y > 0]
+
+class Unused(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 4)
+        self.spare = nn.Linear(4, 4)
 """
 
 
@@ -58,6 +92,8 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "net.py").write_text(NET)
     (tmp_path / "neighbour.py").write_text("WIDTH = 6\n")
     (tmp_path / "broken.py").write_text("import nowhere_to_be_found\n")
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(3)\n")
+    (tmp_path / "wrong.py").write_text("def build(:\n")
     (tmp_path / "notes.txt").write_text("")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "net", raising=False)
@@ -177,6 +213,10 @@ def test_the_picture_of_many_ops_shows_their_peak() -> None:
         ("8x3xa", "positive sizes joined by x, such as 8x3x64x64"),
         ("8x0", "positive sizes joined by x"),
         ("", "positive sizes joined by x"),
+        ("4x8:", "no dtype named ''"),
+        ("\u0664x8", "positive sizes joined by x"),
+        ("999999999999999999999x8", r"fewer than 2\*\*63 bytes, but '999999999999999999999x8' has more"),
+        ("9" * 5000, r"fewer than 2\*\*63 bytes"),
         ("8x3:int46", r"no dtype named 'int46'; did you mean 'int64'\?"),
     ],
 )
@@ -199,11 +239,19 @@ def test_inputs() -> None:
         ("./net.py:biuld", "has nothing named 'biuld'; did you mean 'build'"),
         ("./net.py:WIDTH", "must be callable and build a model, but it is a int"),
         ("./net.py:number", "must build a torch.nn.Module, but it returned int"),
-        ("./net.py:needs", "must build the model without arguments, but it raised: TypeError"),
+        (
+            "./net.py:needs",
+            r"needs\(width\) must build the model without arguments \(missing a required argument",
+        ),
         (
             "./broken.py:build",
             r"cannot be imported: ModuleNotFoundError: .*nowhere_to_be_found.*broken.py:1\)",
         ),
+        ("./leaves.py:build", r"cannot be imported: SystemExit: 3 \(.*leaves.py:2\)"),
+        ("./wrong.py:build", r"cannot be imported: SyntaxError: invalid syntax \(.*wrong.py:1\)"),
+        (".:x", "a module must be a dotted name such as"),
+        ("./net.py:leaves", r"must build the model, but it raised: SystemExit: 4 \(.*net.py:\d+\)"),
+        ("./net.py:on_a_gpu", r"but it raised: .*net.py:\d+\); build the model on the CPU"),
         ("no.such.module:build", r"cannot import 'no.such.module'.*or give its file, such as ./net.py:build"),
         ("timm:resnet18", "cannot import 'timm'"),
     ],
@@ -243,7 +291,9 @@ def test_losses(net: str) -> None:
     [
         (("--optimizer", "adma"), CodesignError, r"no optimizer named 'adma'; did you mean 'adam'\?"),
         (("--train", "last"), WorkloadError, "all, none, bias or last:K"),
-        (("--loss", "msr"), TraceError, r"no loss named 'msr'; did you mean 'mse'\?"),
+        (("--loss", "msr"), SourceError, r"no loss named 'msr'; did you mean 'mse'\?"),
+        (("--picture", "m.png"), SourceError, r"its name must end in .svg, but got 'm.png'"),
+        (("--picture", "no/such/m.svg"), SourceError, r"folder must exist, but 'no/such' does not"),
         (("--input", "4"), TraceError, r"the trace stopped at"),
     ],
 )
@@ -252,3 +302,45 @@ def test_options_that_are_wrong(
 ) -> None:
     with pytest.raises(error, match=message):
         figures(net, *options)
+
+
+@pytest.mark.parametrize(
+    "options", [("--optimizer", "adma"), ("--train", "last"), ("--loss", "msr"), ("--picture", "m.png")]
+)
+def test_wrong_options_are_told_before_the_model_is_built(net: str, options: tuple[str, ...]) -> None:
+    with pytest.raises((CodesignError, WorkloadError), match=r"no \w+ named|must be all|must end in"):
+        run(f"{net}:leaves", "--input", "4x4", *options)
+
+
+def run(address: str, *options: str) -> str:
+    app = typer.Typer()
+    app.command()(inspect)
+    result = CliRunner().invoke(app, [address, *options], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_a_model_is_built_without_weights_where_it_can_be(net: str) -> None:
+    assert run(f"{net}:counted", "--input", "2x4", "--json").startswith("built meta\n{")
+    # One that reads a value is built a second time, with weights.
+    assert run(f"{net}:drawn", "--input", "2x4", "--json").startswith("built meta\nbuilt cpu\n{")
+    hidden = json.loads(
+        run(f"{net}:Hidden", "--input", "2x4", "--json")
+    )  # fails when it runs, not when built
+    assert hidden["parameters"] == 20
+
+
+def test_the_training_step_without_an_inference(net: str) -> None:
+    found = json.loads(run(f"{net}:OnlyTrains", "--input", "2x4", "--json"))
+    model = load_model(f"{net}:OnlyTrains")
+    measured = measure_peak_bytes(model, (torch.zeros(2, 4),), loss="cross_entropy", optimizer=Optimizer.SGD)
+    assert found["peak_training_bytes"] == measured
+    assert found["peak_inference_bytes"] is None
+    assert found["planned_inference"] == {}
+    assert "must not depend on the values" in found["inference_error"]
+    assert "no inference: the trace stopped" in run(f"{net}:OnlyTrains", "--input", "2x4")
+
+
+def test_parameters_that_the_loss_does_not_reach_do_not_train(net: str) -> None:
+    found = json.loads(run(f"{net}:Unused", "--input", "2x4", "--json"))
+    assert (found["parameters"], found["trained_parameters"]) == (40, 20)

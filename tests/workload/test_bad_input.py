@@ -334,3 +334,20 @@ def test_tied_and_aliased_parameters_stay_so() -> None:
     names = [tensor.name for tensor in step.tensors]
     assert "table" in names
     assert "first" not in names  # a view of the table, not another tensor
+
+
+def test_a_loss_that_reaches_no_parameter() -> None:
+    with pytest.raises(TraceError, match="must depend on a parameter that trains, but it depends on none"):
+        trace(nn.Linear(4, 4), (X,), loss=lambda output: output.detach().mean())
+    assert trace(nn.Linear(4, 4), (X,), loss="mse", trainable=()).backward_macs == 0
+
+
+def test_what_is_a_bias() -> None:
+    class Names(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention, self.rnn = nn.MultiheadAttention(4, 2), nn.GRU(4, 4)
+            self.biased_weight = nn.Parameter(torch.zeros(4))
+
+    chosen = select_parameters(Names(), (X,), "bias")
+    assert chosen == ("attention.in_proj_bias", "attention.out_proj.bias", "rnn.bias_ih_l0", "rnn.bias_hh_l0")
