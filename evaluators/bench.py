@@ -221,7 +221,8 @@ class Bench:
         model = self._pretrained(half.network)
         restructure_model(model, replacements_of(half))
         compress_model(model, choices)
-        outcome = fine_tune(model, self.splits, self._recipe, half.learning, seed=self._seed)
+        teacher = self._pretrained(half.network) if self._recipe.distillation else None
+        outcome = fine_tune(model, self.splits, self._recipe, half.learning, seed=self._seed, teacher=teacher)
         bake_model(model, choices)
         images = self.splits.validation.images[:MEASURED_EXAMPLES]
         densities = measure_densities(model, choices, images)

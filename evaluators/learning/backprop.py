@@ -112,6 +112,7 @@ def fine_tune(
     *,
     seed: int,
     on_epoch: OnEpoch | None = None,
+    teacher: nn.Module | None = None,
 ) -> Outcome:
     """Train a compressed network further, in place; masks stay, scales are learned with the weights.
 
@@ -122,11 +123,38 @@ def fine_tune(
         learning: the design's optimizer and batch size.
         seed: of the order of the examples and of whatever the network draws.
         on_epoch: called after every epoch, for progress or a checkpoint.
+        teacher: the dense network, in evaluation mode, whose answers are learned too; None: labels alone.
 
     Raises:
         DivergedError: the loss is NaN or infinite.
     """
-    return _train(model, splits, recipe, learning, recipe.epochs, recipe.learning_rate, seed, on_epoch)
+    rate = recipe.learning_rate
+    return _train(model, splits, recipe, learning, recipe.epochs, rate, seed, on_epoch, teacher)
+
+
+def distillation_loss(
+    student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor, recipe: Recipe
+) -> torch.Tensor:
+    """Return the loss of logits against labels and against another network's logits.
+
+    Args:
+        student: (n, classes).
+        teacher: (n, classes).
+        labels: (n,).
+        recipe: the share of each, and the temperature.
+
+    Source: Hinton, Vinyals and Dean, arXiv 1503.02531, section 2.
+    """
+    hard = F.cross_entropy(student, labels, label_smoothing=recipe.label_smoothing)
+    heat = recipe.temperature
+    soft = F.kl_div(
+        F.log_softmax(student / heat, dim=1),
+        F.log_softmax(teacher / heat, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    # The gradient of the soft part shrinks with the temperature's square, which is put back here.
+    return (1 - recipe.distillation) * hard + recipe.distillation * heat**2 * soft
 
 
 def accuracy(model: nn.Module, split: Split) -> float:
@@ -173,6 +201,7 @@ def _train(
     rate: float,
     seed: int,
     on_epoch: OnEpoch | None,
+    teacher: nn.Module | None = None,
 ) -> Outcome:
     order = torch.Generator().manual_seed(seed)
     peak = peak_rate(rate, learning)
@@ -184,7 +213,7 @@ def _train(
         for epoch in range(1, epochs + 1):
             batches = _batches(len(splits.train), learning.batch_size, order)
             started = time.perf_counter()
-            loss = _epoch(model, splits.train, optimizer, batches, recipe, peak, epoch, epochs)
+            loss = _epoch(model, splits.train, optimizer, batches, recipe, peak, epoch, epochs, teacher)
             record = EpochRecord(
                 epoch=epoch, epochs=epochs, training_loss=loss, seconds=time.perf_counter() - started
             )
@@ -208,6 +237,7 @@ def _epoch(
     peak: float,
     epoch: int,
     epochs: int,
+    teacher: nn.Module | None,
 ) -> float:
     """Run one epoch and return its mean loss."""
     total = 0.0
@@ -219,9 +249,7 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
-        loss = F.cross_entropy(
-            model(split.images[batch]), split.labels[batch], label_smoothing=recipe.label_smoothing
-        )
+        loss = _loss(model, teacher, split.images[batch], split.labels[batch], recipe)
         value = loss.item()
         if not math.isfinite(value):
             raise DivergedError(epoch=epoch, step=position + 1, loss=value, learning_rate=rate)
@@ -231,6 +259,17 @@ def _epoch(
             part.after_step()
         total += value
     return total / len(batches)
+
+
+def _loss(
+    model: nn.Module, teacher: nn.Module | None, images: torch.Tensor, labels: torch.Tensor, recipe: Recipe
+) -> torch.Tensor:
+    answers: torch.Tensor = model(images)
+    if teacher is None:
+        return F.cross_entropy(answers, labels, label_smoothing=recipe.label_smoothing)
+    with torch.no_grad():
+        asked: torch.Tensor = teacher(images)
+    return distillation_loss(answers, asked, labels, recipe)
 
 
 def _batches(examples: int, batch_size: int, order: torch.Generator) -> tuple[torch.Tensor, ...]:

@@ -23,3 +23,7 @@ class Recipe(BaseModel):
     )
     weight_decay: float = Field(default=1e-4, ge=0, description="L2 penalty of the weights.")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Share of the label spread evenly.")
+    distillation: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the fine-tuning loss that follows the dense network."
+    )
+    temperature: float = Field(default=4.0, gt=0, description="Softens the answers in distillation.")
