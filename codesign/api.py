@@ -10,7 +10,8 @@ from codesign.drive import drive, grow_budget, start
 from codesign.front import front, hypervolume, knee
 from codesign.results import TrialResult
 from codesign.run_folder import RunFolder, open_run
-from codesign.study_file import StudyFile, load_study
+from codesign.study_file import StudyFile
+from codesign.study_reader import load_study
 from codesign.sweep import Tick
 from codesign.views import reference_of, status_view
 from search_spaces.design import Design, design_from_json

@@ -61,7 +61,7 @@ def run(
     Ctrl-C once finishes the trials that run, twice stops at once; `cosearch resume` continues either way.
     """
     from codesign.drive import start
-    from codesign.study_file import load_study
+    from codesign.study_reader import load_study
 
     overrides = list(override or [])
     overrides += [f"seed={seed}"] if seed is not None else []
@@ -282,7 +282,8 @@ def check(
     data_root: DataRoot = None,
 ) -> None:
     """Check a study file: every problem at once, each with its path, line and the nearest valid name."""
-    from codesign.study_file import load_study, schema_json
+    from codesign.study_file import schema_json
+    from codesign.study_reader import load_study
 
     if schema:
         typer.echo(json.dumps(schema_json(), indent=1))

@@ -17,6 +17,7 @@ _WIDTH, _HEIGHT = 1080, 520
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 284, 64, 64
 _COLUMNS = 720  # a column per pixel of the plot; more ops than that share one
 _NAMED = 10
+_HEADROOM = 1.1  # of the plot over the curve, for the peak's label
 _STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#1b1d21}.soft{fill:#575c66;font-size:12px}"
     ".title{font-size:17px;font-weight:600}.axis{stroke:#8b909a}.grid{stroke:#dcdde0}"
@@ -36,7 +37,7 @@ def memory_picture(inspection: Inspection, title: str) -> str:
     curve = inspection.curve
     columns = _columns(curve)
     heights = curve.live_bytes[:, columns]
-    top = float(heights.sum(axis=0).max()) if heights.size else 1.0
+    top = _HEADROOM * float(heights.sum(axis=0).max()) if heights.size else 1.0
     plot_width, plot_height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
     x = _LEFT + plot_width * np.arange(len(columns) + 1) / max(1, len(columns))
     peak_x = float(x[int(np.searchsorted(columns, curve.peak_op))] + plot_width / max(1, len(columns)) / 2)
@@ -51,11 +52,20 @@ def memory_picture(inspection: Inspection, title: str) -> str:
         *_phases([curve.phases[c] for c in columns], x),
         f'<line class="peak" x1="{peak_x:.1f}" x2="{peak_x:.1f}" y1="{_TOP}" y2="{_TOP + plot_height}">'
         f"<title>peak at {escape(curve.ops[curve.peak_op]) if curve.ops else ''}</title></line>",
+        _peak_label(peak_x, inspection.peak_training_bytes),
         *_names(inspection.at_peak, curve.roles),
         *_legend(curve.roles, np.asarray(heights.any(axis=1))),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _peak_label(x: float, size_bytes: int) -> str:
+    """Write the peak's size at the top of its line, on the side that has room."""
+    is_right = x > (_LEFT + _WIDTH - _RIGHT) / 2
+    anchor, at = ("end", x - 6) if is_right else ("start", x + 6)
+    text = f"peak {format_quantity(size_bytes, 'bytes')}"
+    return f'<text class="label" x="{at:.1f}" y="{_TOP + 13}" text-anchor="{anchor}">{text}</text>'
 
 
 def _summary(inspection: Inspection) -> str:

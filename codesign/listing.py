@@ -8,7 +8,7 @@ from collections.abc import Callable
 import yaml
 
 from codesign.errors import CodesignError
-from codesign.study_file import bundled_studies
+from codesign.study_reader import bundled_studies
 from evaluators.scores import score_kinds
 from hw_templates import templates
 from search_spaces.family import layer_families

@@ -31,7 +31,8 @@ from typing import cast
 from codesign.errors import RunFolderError
 from codesign.files import read_json, write_atomic, write_json
 from codesign.results import TrialResult, result_from_json
-from codesign.study_file import StudyFile, parse_study
+from codesign.study_file import StudyFile
+from codesign.study_reader import parse_study
 
 FORMAT = 1
 _PACKAGES = ("codesign", "torch", "optuna", "numpy", "networkx", "moocore", "scikit-learn", "ray")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from codesign.study_file import parse_study
+from codesign.study_reader import parse_study
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

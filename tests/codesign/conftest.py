@@ -13,7 +13,8 @@ from codesign.files import publish, read_json, write_json
 from codesign.layers import layers_to_json
 from codesign.results import TrialResult, TrialState, Violation
 from codesign.run_folder import RunFolder, create
-from codesign.study_file import StudyFile, parse_study
+from codesign.study_file import StudyFile
+from codesign.study_reader import parse_study
 from search_spaces.ask import LayerInfo
 from search_spaces.design import design_from_json
 from search_spaces.quantization import UniformQuantization

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from codesign.errors import StudyFileError
-from codesign.study_file import bundled_studies, load_study, parse_study
+from codesign.study_reader import bundled_studies, load_study, parse_study
 
 GOOD = """name: good
 network: small_cnn

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from codesign.problem import Problem
-from codesign.study_file import StudyFile, parse_study
+from codesign.study_file import StudyFile
+from codesign.study_reader import parse_study
 from evaluators.bench import trained_from_json, trained_to_json
 from evaluators.evaluate import Evaluation, evaluate
 from evaluators.scores import Direction, ScoreError, Source, score, score_kinds
