@@ -17,6 +17,7 @@ from codesign.inspection import Inspection, inspect_model
 from codesign.inspection_command import inspect
 from codesign.inspection_picture import memory_picture
 from codesign.inspection_source import InputSpec, SourceError, load_loss, load_model, parse_input
+from codesign.report.quantities import format_quantity
 from evaluators.workload.errors import IndexInputError, TraceError, WorkloadError
 from evaluators.workload.measure import measure_peak_bytes
 from evaluators.workload.optimizers import Optimizer
@@ -344,3 +345,18 @@ def test_the_training_step_without_an_inference(net: str) -> None:
 def test_parameters_that_the_loss_does_not_reach_do_not_train(net: str) -> None:
     found = json.loads(run(f"{net}:Unused", "--input", "2x4", "--json"))
     assert (found["parameters"], found["trained_parameters"]) == (40, 20)
+
+
+def test_the_picture_labels_the_peak_above_the_curve() -> None:
+    found, svg = picture_of(nn.Linear(16, 16), "4x16")
+    root = ElementTree.fromstring(svg)
+    (label,) = [
+        text for text in root.iter("{http://www.w3.org/2000/svg}text") if text.get("class") == "label"
+    ]
+    assert label.text == f"peak {format_quantity(found.peak_training_bytes, 'bytes')}"
+    points = [
+        float(point.split(",")[1])
+        for path in root.iter("{http://www.w3.org/2000/svg}path")
+        for point in path.attrib["d"].strip("MZ").split(" L")
+    ]
+    assert min(points) > float(label.attrib["y"])
