@@ -7,11 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.memory_networks import CASES
+from evaluators.workload import best_fit
 from evaluators.workload.errors import PlanError
 from evaluators.workload.nntrainer import Kind, Layer, chain, execution_orders, published_cases
 from evaluators.workload.nntrainer import requests as nntrainer_requests
-from evaluators.workload.plan import PLANNERS
-from evaluators.workload.planners import Planner, Requests, check
+from evaluators.workload.optimizers import Optimizer
+from evaluators.workload.plan import PLANNERS, plan
+from evaluators.workload.planners import Offsets, Planner, Requests, check
+from evaluators.workload.trace import trace
 
 KIB = 1024
 
@@ -196,3 +200,21 @@ def test_layers_out_of_order_are_refused() -> None:
     layers = [Layer(kind=Kind.INPUT, source=0, outputs=1), Layer(kind=Kind.LOSS, source=1, outputs=1)]
     with pytest.raises(PlanError, match=r"topological order .* layer 1 \(LOSS\) is fed by layer 1"):
         nntrainer_requests(layers)
+
+
+def test_the_more_requests_the_sooner_the_search_is_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gap-filling pass costs the square of the requests: a network of 900 is planned again without one."""
+    case = CASES["mobilenet_v2"]
+    step = trace(case.build(), case.inputs(), loss=case.loss, optimizer=Optimizer.ADAM)
+    passes = []
+    greedy = best_fit._Conflicts.greedy
+
+    def counted(conflicts: best_fit._Conflicts, order: best_fit.Order) -> Offsets:
+        passes.append(len(order))
+        return greedy(conflicts, order)
+
+    monkeypatch.setattr(best_fit._Conflicts, "greedy", counted)
+    planned = plan(step, Planner.BEST)
+    assert len(planned.requests.sizes) > 800
+    assert not passes
+    assert planned.arena_bytes <= 1.02 * planned.lower_bound_bytes
