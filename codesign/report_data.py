@@ -105,9 +105,10 @@ def _breakdowns(folder: RunFolder, results: list[TrialResult]) -> dict[int, repo
     found = {}
     for result in results:
         path = folder.trial_path(result.trial) / "cost.json"
-        if not path.is_file():
-            continue
-        ledger = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            ledger = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # missing or damaged: the page says that this design has no breakdown
         found[result.trial] = report.Breakdown(
             inference=_rows(ledger["inference"]), training=_rows(ledger["training"])
         )
