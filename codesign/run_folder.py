@@ -116,7 +116,10 @@ class RunFolder:
         try:
             return result_from_json(text)
         except (ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(f"{self.result_path(number)} is not a trial result: {error}") from None
+            raise RunFolderError(
+                f"{self.result_path(number)} is not a trial result ({error}); remove the file, and the trial "
+                "is left out, or evaluated again where it was never counted"
+            ) from None
 
     def results(self) -> tuple[TrialResult, ...]:
         """Return all published results by trial number."""
@@ -124,8 +127,11 @@ class RunFolder:
         return tuple(result for result in found if result is not None)
 
     def manifest(self) -> dict[str, object]:
-        """Return the manifest."""
-        return cast("dict[str, object]", read_json(self.manifest_path))
+        """Return the manifest; RunFolderError where it is damaged."""
+        manifest = read_json(self.manifest_path)
+        if not isinstance(manifest, dict):
+            raise RunFolderError(f"{self.manifest_path} must be a mapping, but it is not: it is damaged")
+        return cast("dict[str, object]", manifest)
 
     def log_session(self, session: dict[str, object]) -> None:
         """Append one line about a driver session."""
