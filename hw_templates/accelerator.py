@@ -221,7 +221,8 @@ class SpecialUnit:
 class Accelerator:
     """A chip. `memories` stand innermost first; every operand needs a way to the outermost one.
 
-    `pass_overhead_cycles` is what the array idles at the start of each processing pass (ramp-up).
+    `pass_overhead_cycles` is what the array idles at the start of each processing pass (ramp-up): whenever
+    the innermost memories of the weights are filled anew.
     """
 
     name: str

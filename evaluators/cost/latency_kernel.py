@@ -36,6 +36,8 @@ from evaluators.cost.layout import (
     ONE_PORT,
     OPEN,
     OUTSIDE,
+    PASS_CYCLES,
+    PASS_OPERAND,
     PERIOD,
     PERIODS,
     PIN_HOLDING,
@@ -129,11 +131,25 @@ def latency(
             stall = max(stall, _port_stall(m, both or port == 0, both or port == 1, activity, windows))
     compute = scratch.lines[OUTSIDE, 0, 0] * per_step
     on, off = _loading(row, activity, amounts, windows, scratch.cycles, compute + stall, per_step)
+    on += _ramp_up(row, scratch)
     parts[0] = compute
     parts[1] = stall
     parts[2] = on
     parts[3] = off
     return float(compute + stall + on + off)
+
+
+@jit
+def _ramp_up(row: Row, scratch: Scratch) -> float:
+    """Return the cycles that the array idles at the starts of its passes.
+
+    A pass begins whenever the innermost memories of the operand that plays the weights are filled anew.
+    """
+    if row.scalars[PASS_CYCLES] == 0.0:
+        return 0.0
+    operand = int(row.scalars[PASS_OPERAND])
+    held = scratch.marks[MERGED, operand, scratch.plan[PREFIX, operand, 0]]
+    return float(row.scalars[PASS_CYCLES] * scratch.lines[OUTSIDE, 0, held])
 
 
 @jit

@@ -33,7 +33,8 @@ PIN_HOLDING, READ_BACK_FIRST, HALO_ONCE, WHOLE_PES, GREEDY = range(5)
 # Columns of `scalars`.
 PSUM_BITS, EXECUTED, MAC_CYCLES, MAC_PJ = range(4)
 STRIDE_Y, STRIDE_X, DILATION_Y, DILATION_X, INPUT_Y, INPUT_X = range(4, 10)
-SCALARS: Final = 10
+PASS_CYCLES, PASS_OPERAND = range(10, 12)
+SCALARS: Final = 12
 
 SLACK: Final = 1e-9  # products of fractional spatial factors come back to integers up to rounding
 

@@ -16,10 +16,18 @@ from evaluators.cost import kernel, layout
 from evaluators.cost.compiled import exclusive
 from evaluators.cost.problem import OPERANDS, Floats, Packed, Problem, mac_work, pack
 from evaluators.cost.report import Infeasible, LoopMapping
-from evaluators.cost.spatial import NEARLY_AS_FAST, SpatialMapping, candidates, sizes_of, slot
+from evaluators.cost.spatial import (
+    NEARLY_AS_FAST,
+    SpatialMapping,
+    candidates,
+    halved_candidates,
+    sizes_of,
+    slot,
+)
 from hw_templates.accelerator import LOOPS, Accelerator
 
 _WIDE = 64  # spatial mappings that are tried where none of the fastest fits
+_NEARLY_AS_GOOD = 1.1  # a brief search misjudges a spatial mapping by about a tenth
 _TIE = 1e-9  # relative: what counts as equal
 _LEAST_PER_THREAD = 64  # fewer problems are not worth starting a thread for
 
@@ -84,8 +92,9 @@ ZIGZAG = Switches(
 class Effort:
     """How hard the mapper looks.
 
-    The `spatial_mappings` with the fewest cycles compete with `screening` orders each; for the best of them
-    `orders` are evaluated, first with at most `coarse_factors` loops, then with at most `loop_factors`.
+    The `spatial_mappings` with the fewest cycles compete with `screening` orders each; for the best of them,
+    and up to `finalists` in all that are within a tenth of it, `orders` are evaluated, first with at most
+    `coarse_factors` loops, then with at most `loop_factors`.
     """
 
     orders: int = 500
@@ -93,6 +102,7 @@ class Effort:
     loop_factors: int = 12
     coarse_factors: int = 7
     spatial_mappings: int = 6
+    finalists: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,28 +160,30 @@ def map_all(
     """Return the best mapping found of every row; equal rows are searched once."""
     effort = effort or Effort()
     unique = list(dict.fromkeys(rows))
-    options = _promising(unique, objective, effort, switches or Switches())
+    options, owner = _promising(unique, objective, effort, switches or Switches())
     found = search(options, effort=effort, switches=switches or Switches())
-    mapped = {row: unpack(found, i, *options[i]) for i, row in enumerate(unique)}
+    best = _best(objective.of(found.outcome[:, 0], found.outcome[:, 2]), owner, 1)
+    mapped = {row: unpack(found, best[i][0], *options[best[i][0]]) for i, row in enumerate(unique)}
     return [mapped[row] for row in rows]
 
 
 def _promising(
     unique: Sequence[Row], objective: MappingObjective, effort: Effort, switches: Switches
-) -> list[Option]:
-    """Return each row with its most promising spatial mapping.
+) -> tuple[list[Option], list[int]]:
+    """Return rows with their most promising spatial mappings, and which row each option belongs to.
 
     Where none of the fastest fits the memories (an adder tree cannot add what belongs to different results,
     as filter rows do in an input gradient), slower ones are tried too.
     """
-    chosen: dict[int, Option] = {}
+    chosen: dict[int, list[Option]] = {}
     for limit, slack in ((effort.spatial_mappings, NEARLY_AS_FAST), (_WIDE, math.inf)):
         options: list[Option] = []
         owner: list[int] = []
         for index, (problem, chip) in enumerate(unique):
             if index in chosen:
                 continue
-            for mapping in candidates(chip.axes, sizes_of(problem.nest), problem.accumulated, limit, slack):
+            sizes = sizes_of(problem.nest)
+            for mapping in halved_candidates(chip.axes, sizes, problem.accumulated, limit, slack):
                 options.append((problem, chip, mapping))
                 owner.append(index)
         if options:
@@ -179,8 +191,9 @@ def _promising(
     for index, (problem, chip) in enumerate(unique):
         if index not in chosen:  # nothing fits: the search says which level is too small
             mapping = candidates(chip.axes, sizes_of(problem.nest), problem.accumulated, 1)[0]
-            chosen[index] = (problem, chip, mapping)
-    return [chosen[index] for index in range(len(unique))]
+            chosen[index] = [(problem, chip, mapping)]
+    owned = [(option, index) for index in range(len(unique)) for option in chosen[index]]
+    return [option for option, _ in owned], [index for _, index in owned]
 
 
 def _screened(
@@ -189,16 +202,25 @@ def _screened(
     objective: MappingObjective,
     effort: Effort,
     switches: Switches,
-) -> dict[int, Option]:
-    """Return the best option of each owner that has one that fits, after a search of little effort."""
+) -> dict[int, list[Option]]:
+    """Return the finalists of each owner that has an option that fits, after a search of little effort."""
     brief = replace(effort, orders=effort.screening, loop_factors=effort.coarse_factors)
     found = search(options, effort=brief, switches=switches)
     score = objective.of(found.outcome[:, 0], found.outcome[:, 2])
-    best: dict[int, int] = {}
+    kept = {}
+    for index, ranked in _best(score, owner, effort.finalists).items():
+        limit = score[ranked[0]] * _NEARLY_AS_GOOD
+        if score[ranked[0]] < math.inf:
+            kept[index] = [options[option] for option in ranked if score[option] <= limit]
+    return kept
+
+
+def _best(score: Floats, owner: Sequence[int], count: int) -> dict[int, list[int]]:
+    """Return for each owner the indices of its `count` lowest scores, the lowest first."""
+    options: dict[int, list[int]] = {}
     for option, index in enumerate(owner):
-        if score[option] < math.inf and (index not in best or score[option] < score[best[index]]):
-            best[index] = option
-    return {index: options[option] for index, option in best.items()}
+        options.setdefault(index, []).append(option)
+    return {index: sorted(own, key=lambda option: score[option])[:count] for index, own in options.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -103,13 +103,14 @@ def _storage(workload: Workload, tensor: int) -> Storage:
 
 def _report(workload: Workload, chip: Accelerator, plan: Residency, mapped: Iterator[Mapped]) -> CostReport:
     rows = []
+    leakage_mw = chip.leakage_mw
     for op in workload.ops:
         if op.contraction is not None:
             row = _contraction_row(op, chip, next(mapped))
         else:
             resident = tuple(bool(plan.resident[tensor]) for tensor in (*op.inputs, *op.outputs))
             row = memory_bound_row(op, workload, chip, resident, plan.level)
-        rows.append(_with_leakage(row, chip))
+        rows.append(_with_leakage(row, chip, leakage_mw))
     return CostReport(
         accelerator=chip.name, technology=chip.technology, clock_hz=chip.clock_hz, rows=tuple(rows)
     )
@@ -148,10 +149,10 @@ def _contraction_row(op: Op, chip: Accelerator, mapped: Mapped) -> CostRow:
     )
 
 
-def _with_leakage(row: CostRow, chip: Accelerator) -> CostRow:
-    if chip.leakage_mw == 0.0:
+def _with_leakage(row: CostRow, chip: Accelerator, leakage_mw: float) -> CostRow:
+    if leakage_mw == 0.0:
         return row
-    energy_pj = leakage_pj(chip.leakage_mw, cycles_to_seconds(row.latency_cycles, chip.clock_hz))
+    energy_pj = leakage_pj(leakage_mw, cycles_to_seconds(row.latency_cycles, chip.clock_hz))
     ledger = {**row.energy_by_level_pj, LEAKAGE_ENTRY: {ALL_OPERANDS: energy_pj}}
     return CostRow(
         op=row.op,

@@ -234,38 +234,54 @@ def pack(
         scalars=np.ones((n, layout.SCALARS)),
         levels=np.zeros((n, layout.MAX_LEVELS, layout.LEVEL_COLUMNS)),
     )
+    before: tuple[Problem, Accelerator] | None = None
     for p, (problem, accelerator, mapping) in enumerate(rows):
-        _pack_one(packed, p, problem, accelerator, mapping, loop_limit)
+        if before is not None and before[0] is problem and before[1] is accelerator:  # another mapping of it
+            packed.chain[p] = packed.chain[p - 1]
+            packed.ways[p, layout.BITS] = packed.ways[p - 1, layout.BITS]
+            packed.scalars[p] = packed.scalars[p - 1]
+            packed.levels[p] = packed.levels[p - 1]
+        else:
+            _pack_problem(packed, p, problem, accelerator)
+        _pack_mapping(packed, p, problem, accelerator, mapping, loop_limit)
+        before = (problem, accelerator)
     return packed
 
 
-def _pack_one(
+def _pack_mapping(
     packed: Packed, p: int, problem: Problem, chip: Accelerator, mapping: SpatialMapping, loop_limit: int
 ) -> None:
-    nest = problem.nest
-    sizes = sizes_of(nest)
+    """Fill in what depends on the spatial mapping: the loops that are left, unrolling, active units."""
+    sizes = sizes_of(problem.nest)
     temporal = mapping.temporal(sizes)
     factors = loop_factors(temporal, loop_limit)
     if len(factors) > layout.MAX_LOOPS:
         factors = loop_factors(temporal, layout.MAX_LOOPS)
     packed.loops[p] = len(factors)
-    for i, (dim, factor) in enumerate(factors):
-        packed.order_dim[p, i] = dim
-        packed.order_size[p, i] = factor
-    packed.chain[p, layout.HEADER, layout.ACCUMULATED] = _INDEX[problem.accumulated]
-    packed.chain[p, layout.HEADER, layout.LEVEL_COUNT] = len(chip.memories)
-    packed.levels[p] = _chip_numbers(chip)
-    chains, below = _chains(chip, problem.accumulated, problem.resident)
+    if factors:
+        packed.order_dim[p, : len(factors)], packed.order_size[p, : len(factors)] = zip(*factors, strict=True)
+    _, below = _chains(chip, problem.accumulated, problem.resident)
     effective = effective_factors(mapping, sizes, temporal)
+    active = [prod(share for _, share in axis) for axis in effective]
     for o in range(3):
-        packed.chain[p, layout.HEADER, o] = len(chains[o])
-        packed.chain[p, o, : len(chains[o])] = chains[o]
         for j, axes in enumerate(below[o]):
             for axis in axes:
                 for dim, share in effective[axis]:
                     packed.spatial[p, o, j, dim] *= share
-            above = [effective[axis] for axis in range(len(effective)) if axis not in axes]
-            packed.ways[p, layout.UNITS, o, j] = max(1.0, round(prod(f for axis in above for _, f in axis)))
+            above = prod(share for axis, share in enumerate(active) if axis not in axes)
+            packed.ways[p, layout.UNITS, o, j] = max(1.0, round(above))
+
+
+def _pack_problem(packed: Packed, p: int, problem: Problem, chip: Accelerator) -> None:
+    """Fill in what all spatial mappings of a problem share."""
+    nest = problem.nest
+    packed.chain[p, layout.HEADER, layout.ACCUMULATED] = _INDEX[problem.accumulated]
+    packed.chain[p, layout.HEADER, layout.LEVEL_COUNT] = len(chip.memories)
+    packed.levels[p] = _chip_numbers(chip)
+    chains, _ = _chains(chip, problem.accumulated, problem.resident)
+    for o in range(3):
+        packed.chain[p, layout.HEADER, o] = len(chains[o])
+        packed.chain[p, o, : len(chains[o])] = chains[o]
     for m, level in enumerate(chip.memories):
         for o in range(3):
             stored = problem.storage[o]
@@ -286,6 +302,8 @@ def _pack_one(
         nest.dilation_x,
         max(nest.iy, 1),
         max(nest.ix, 1),
+        chip.pass_overhead_cycles,
+        next(o for o, operand in enumerate(OPERANDS) if slot(problem.accumulated, operand) == "W"),
     )
 
 

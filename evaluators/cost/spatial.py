@@ -126,3 +126,19 @@ def candidates(
         (chosen for chosen in cycles if cycles[chosen] <= fewest * slack), key=lambda c: cycles[c]
     )
     return tuple(SpatialMapping(axes=chosen) for chosen in ranked[:limit])
+
+
+def halved_candidates(
+    axes: tuple[ArrayAxis, ...], sizes: tuple[int, ...], accumulated: Operand, limit: int, slack: float
+) -> tuple[SpatialMapping, ...]:
+    """Return the candidates of the contraction, and those of half its batch, of a quarter, and so on.
+
+    A larger batch may fill the array better with another mapping that costs more energy; with these it never
+    has to: two half batches one after the other are among what is searched.
+    """
+    found: dict[SpatialMapping, None] = {}
+    while True:
+        found |= dict.fromkeys(candidates(axes, sizes, accumulated, limit, slack))
+        if sizes[0] % 2:
+            return tuple(found)
+        sizes = (sizes[0] // 2, *sizes[1:])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from evaluators.cost.accesses import count
 from evaluators.cost.allocation import allocate_best
 from evaluators.cost.counting import measure, prepare, span
-from evaluators.cost.fixed import evaluate_orders, order_arrays
+from evaluators.cost.fixed import evaluate_orders, order_arrays, order_energies_pj
 from evaluators.cost.latency_kernel import window_union
 from evaluators.cost.layout import MAX_LEVELS, OPEN, PERIODS, Row, new_scratch
 from evaluators.cost.mapper import ZIGZAG, Effort, Switches, map_all
@@ -17,6 +17,7 @@ from evaluators.cost.spatial import SpatialMapping, candidates, sizes_of
 from evaluators.workload.graph import LoopNest, Operand
 from hw_templates import templates
 from tests.cost.cost_fakes import (
+    SMALL,
     best_of_all_orders,
     chip,
     every_order,
@@ -194,3 +195,12 @@ def test_the_best_allocation_is_never_worse_than_the_greedy_one():
 def test_prime_factors_multiply_up():
     for size in range(1, 200):
         assert int(np.prod(prime_factors(size))) == size
+
+
+def test_many_orders_at_once_cost_what_each_costs_alone():
+    task, accelerator = problem(SMALL), chip()
+    mapping = candidates(accelerator.axes, sizes_of(SMALL), Operand.OUTPUT, 1)[0]
+    orders = every_order(task, accelerator, mapping)[::7]
+    together = order_energies_pj(task, accelerator, mapping, order_arrays(orders), threads=2)
+    alone = [one.energy_pj(accelerator) for one in evaluate_orders(task, accelerator, mapping, orders)]
+    assert together == pytest.approx(alone, rel=1e-12)
