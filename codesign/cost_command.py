@@ -76,9 +76,25 @@ def cost(
         return
     from rich.console import Console
 
+    _refuse_infeasible(report)
     _print(Console(), report, area_mm2(accelerator))
     if workload.unmodelled:
         typer.echo(f"costed as memory-bound: {', '.join(sorted(set(workload.unmodelled)))}", err=True)
+
+
+def _refuse_infeasible(report: CostReport) -> None:
+    """Raise a `CostCommandError` where a contraction fits nowhere; JSON records the same in its rows."""
+    lines = [
+        f"  {row.op} ({row.phase.value}): {row.infeasible.level} needs {row.infeasible.demand_bits:g} bits "
+        f"and has {row.infeasible.capacity_bits}"
+        for row in report.infeasible
+        if row.infeasible is not None
+    ]
+    if lines:
+        raise CostCommandError(
+            f"{report.accelerator} cannot map {len(lines)} contraction(s); enlarge the level or unroll other "
+            "loops in array.*.unroll:\n" + "\n".join(lines)
+        )
 
 
 def load_chip(name: str, knobs: list[str]) -> Accelerator:

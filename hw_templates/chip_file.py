@@ -8,9 +8,10 @@ it writes reads back to an equal chip, whatever the tables say later.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from math import sqrt
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -298,8 +299,33 @@ def read_model(model: type[_M], data: object, *, where: str) -> _M:
         lines = []
         for problem in error.errors():
             path = ".".join(str(part) for part in problem["loc"]) or "(top)"
-            lines.append(f"  {path}: {problem['msg']} (got {_short(problem['input'])})")
+            message = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                message = _unknown_key(model, problem["loc"])
+            lines.append(f"  {path}: {message} (got {_short(problem['input'])})")
         raise HardwareError(f"{where} has {len(lines)} problem(s):\n" + "\n".join(lines)) from error
+
+
+def _unknown_key(model: type[BaseModel], path: tuple[int | str, ...]) -> str:
+    """Return the message for a key that no section has, with the keys that its section has."""
+    legal = sorted(_section(model, path[:-1]).model_fields)
+    near = get_close_matches(str(path[-1]), legal, 1)
+    return f"no such key; legal are {', '.join(legal)}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _section(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the section at `path`, in which names of memories, axes and units stand for no section."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            model = next(iter(_sections_in(field.annotation)), model)
+    return model
+
+
+def _sections_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _sections_in(argument)]
 
 
 def _short(value: object) -> str:
@@ -325,7 +351,10 @@ def accelerator_from_yaml(text: str, *, where: str = "the accelerator file") -> 
         HardwareError: with every problem of the text.
     """
     file = read_model(ChipFile, read_yaml(text, where=where), where=where)
-    return build(file.chip, name=file.name, source=file.source)
+    try:
+        return build(file.chip, name=file.name, source=file.source)
+    except HardwareError as error:
+        raise HardwareError(f"{where}: {error}") from error
 
 
 def accelerator_from_file(path: Path) -> Accelerator:

@@ -158,4 +158,10 @@ class CostReport:
         }
         if mappings and row.mapping is not None:
             data["mapping"] = row.mapping.to_json()
+        if row.infeasible is not None:
+            data["infeasible"] = {
+                "level": row.infeasible.level,
+                "demand_bits": row.infeasible.demand_bits,
+                "capacity_bits": row.infeasible.capacity_bits,
+            }
         return data

@@ -1,13 +1,16 @@
 """`cosearch cost` and `crosscheck`, as the command line calls them."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from codesign.cost_command import CostCommandError, cost, crosscheck
 from hw_templates import templates
+from hw_templates.accelerator import HardwareError
 
 LAYERS = "name,B,K,C,OY,OX,FY,FX,stride,groups,count\nconv1,1,16,3,8,8,3,3,2,1,1\ndw,1,1,1,8,8,3,3,1,16,2\n"
 
@@ -90,3 +93,58 @@ def test_a_model_needs_the_shape_of_its_input():
 def test_crosscheck_knows_one_tool():
     result = invoke("crosscheck", "--against", "timeloop")
     assert "--against knows zigzag, but got 'timeloop'" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("clok",), "1 GHz", "chip.clok: no such key; legal are array,"),
+        (("memories", "accumulators", "capacty"), "1 KiB", "did you mean 'capacity'? (got '1 KiB')"),
+        (("memories", "accumulators", "capacity"), 1024, "accumulators.capacity: 1024 has no unit"),
+        (("memories", "accumulators", "capacity"), "4 bits", "accumulators must hold at least one word"),
+        (("array", "columns", "unroll"), ["Q"], "unroll.0: Input should be 'B', 'K', 'C'"),
+        (("technology",), "7nm", "there is no technology '7nm'"),
+    ],
+)
+def test_a_chip_file_with_a_fault_names_file_path_value_and_what_is_legal(
+    layers, tmp_path, path, value, message
+):
+    file = altered_chip(tmp_path, path, value)
+    result = invoke("cost", layers, "--chip", file)
+    assert isinstance(result.exception, HardwareError)
+    assert str(result.exception).startswith(file)
+    assert message in str(result.exception)
+
+
+def test_a_layer_that_fits_nowhere_is_a_message_and_a_record(layers, tmp_path):
+    memory = {"word": "4 bits", "granularity": "4 bits", "capacity": "4 bits"}
+    file = altered_chip(tmp_path, ("memories", "accumulators"), memory)
+    text = invoke("cost", layers, "--chip", file)
+    assert isinstance(text.exception, CostCommandError)
+    assert "cannot map 3 contraction(s)" in str(text.exception)
+    assert "accumulators needs" in str(text.exception)
+    rows = json.loads(invoke("cost", layers, "--chip", file, "--json").output)["rows"]
+    assert rows[0]["infeasible"]["level"] == "accumulators"
+    assert rows[0]["infeasible"]["demand_bits"] > rows[0]["infeasible"]["capacity_bits"] == 4
+
+
+def altered_chip(folder, path, value):
+    """Return the file of a chip with one entry changed; a mapping changes the entries that it has."""
+    data = yaml.safe_load(templates.load("tpu_like").build().to_yaml())
+    section = data["chip"]
+    for part in path[:-1]:
+        section = section[part]
+    section[path[-1]] = {**section[path[-1]], **value} if isinstance(value, dict) else value
+    file = folder / "chip.yaml"
+    file.write_text(yaml.safe_dump(data, sort_keys=False))
+    return str(file)
+
+
+def test_strict_refuses_what_it_cannot_count(monkeypatch):
+    monkeypatch.setattr(
+        "codesign.cost_command.load_workload", lambda *_: SimpleNamespace(unmodelled=("aten::_fft_r2c",))
+    )
+    result = invoke("cost", "anything", "--strict")
+    assert isinstance(result.exception, CostCommandError)
+    assert "1 op(s) have unknown arithmetic" in str(result.exception)
+    assert "aten::_fft_r2c" in str(result.exception)
