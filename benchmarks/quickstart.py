@@ -50,10 +50,10 @@ def main() -> None:
     trials = " / ".join(str(status[name]) for name in ("planned", "trained", "gated", "failed"))
     same = "the same front, byte for byte" if fronts[0] == fronts[1] else "ANOTHER FRONT"
     rows = {
-        "`cosearch check quickstart` (compiles the mapper, once an installation)": f"{compiled - started:.0f} s",
+        "`cosearch check quickstart` (compiles the mapper once)": f"{compiled - started:.0f} s",
         "`cosearch run quickstart`": f"{first - compiled:.0f} s",
         "trials: all / trained / gated / failed": trials,
-        "energy per inference against the reference, within 1 point of its test accuracy": (
+        "energy per inference, within 1 point of the reference's test accuracy": (
             f"{factor:.1f}x less, {100 * lost:.1f} points lost (trial {trial})"
         ),
         "hypervolume": f"{status['hypervolume']:.4f}",
