@@ -49,7 +49,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 @app.command()
 def run(
     study: Annotated[str, typer.Argument(metavar="STUDY|FILE", help="A bundled study, or a study file.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Run folder [default: runs/<study>].")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder (default: runs/<study>).")] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of draws and training.")] = None,
     trials: Trials = None,
     data_root: DataRoot = None,
@@ -197,7 +197,7 @@ def export(
     ] = None,
     whole_front: Annotated[bool, typer.Option("--front", help="Every design of the front.")] = False,
     only_knee: Annotated[bool, typer.Option("--knee", help="The knee of the front.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Where to [default: DIR/export].")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where to (default: DIR/export).")] = None,
 ) -> None:
     """Write designs as folders: design, accelerator, scores, weights, and a README each."""
     from codesign.errors import ExportError
@@ -239,7 +239,7 @@ def _chosen(
 @app.command()
 def report(
     run_dir: RunDir,
-    out: Annotated[Path | None, typer.Option("--out", help="File [default: DIR/report.html].")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File (default: DIR/report.html).")] = None,
 ) -> None:
     """Write the report: one HTML file that opens offline."""
     from codesign.files import write_atomic
@@ -258,7 +258,7 @@ def list_(
     kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help="One kind only.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List what is registered: studies, networks, datasets, accelerators, scores, knobs, samplers."""
+    """List what is registered: studies, networks, datasets, accelerators, scores, knob families, samplers."""
     from codesign.listing import listing
 
     found = listing(kind)

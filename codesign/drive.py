@@ -35,12 +35,15 @@ def start(path: Path, study: StudyFile, command: str, watch: Watch) -> tuple[Run
         RunFolderError: the folder exists already.
         ValueError: as `drive`, and the floors' own errors for data and networks.
     """
+    fresh = not path.exists()
     folder = create(path, study, command)
     try:
         return folder, drive(folder, study, watch)
     except BaseException:
         if not folder.asked():
             shutil.rmtree(path, ignore_errors=True)
+            if not fresh:
+                path.mkdir()  # it was the user's empty folder before
         raise
 
 
@@ -56,12 +59,19 @@ def drive(folder: RunFolder, study: StudyFile, watch: Watch) -> bool:
     """
     started, wall = datetime.now(UTC), time.monotonic()
     with folder.driver_lock():
+        folder.check_unchanged(study)
         executor = _executor(folder, study)
         try:
             with _interruptible() as stop:
                 _describe(folder, executor)
                 storage = open_storage(study.storage, folder.journal_path)
-                book = TrialBook(study, storage, read_layers(folder.layers_path), study.budget.trials)
+                book = TrialBook(
+                    study,
+                    storage,
+                    read_layers(folder.layers_path),
+                    study.budget.trials,
+                    name=folder.storage_name(study),
+                )
                 sweep = Sweep(
                     folder=folder,
                     book=book,
@@ -145,6 +155,11 @@ def grow_budget(folder: RunFolder, study: StudyFile, trials: int | None) -> Stud
     """
     if trials is None or trials == study.budget.trials:
         return study
+    folder.check_unchanged(study)
+    if folder.is_driven():
+        raise RunFolderError(
+            f"{folder.path} is driven by another process: wait for it before changing its budget"
+        )
     asked = len(folder.asked())
     if trials < asked:
         raise RunFolderError(

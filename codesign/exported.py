@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, ValidationError
+from safetensors import SafetensorError
 
 from codesign.describe import design_summary
 from codesign.errors import ExportError
@@ -68,7 +69,10 @@ def export_design(folder: RunFolder, study: StudyFile, result: TrialResult, out:
         raise ExportError(
             f"the trained weights of trial {result.trial} are not in {folder.cache_path} any more"
         )
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"{out} cannot be made: {error.strerror}") from None
     building = Path(tempfile.mkdtemp(dir=out, prefix=f".{path.name}."))
     try:
         building.chmod(0o755)
@@ -147,7 +151,10 @@ def evaluate_exported(path: Path, data_root: Path | None) -> dict[str, float]:
     weights = path / "weights.safetensors"
     if not weights.is_file():
         raise ExportError(f"{weights} is missing: an exported design has its weights beside it")
-    accuracy: Accuracy = bench.accuracy(file.design.algorithm, weights)
+    try:
+        accuracy: Accuracy = bench.accuracy(file.design.algorithm, weights)
+    except SafetensorError as error:
+        raise ExportError(f"{weights} is not readable as safetensors: {error}") from None
     measured = measure(compress(traced, file.design.algorithm), facts)
     return derive(price(measured, chip, accuracy=accuracy).facts).as_dict()
 

@@ -35,7 +35,7 @@ Trains = Annotated[str, typer.Option("--train", metavar="WHAT", help="all, none,
 Json = Annotated[bool, typer.Option("--json", help="Print JSON (with a `version`) instead of text.")]
 Picture = Annotated[
     Path | None,
-    typer.Option("--picture", help="SVG of memory over the step [default: memory.svg; none with --json]."),
+    typer.Option("--picture", help="SVG of memory over the step (default: memory.svg; none with --json)."),
 ]
 
 

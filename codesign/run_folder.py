@@ -20,6 +20,7 @@ import platform
 import re
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,7 +106,13 @@ class RunFolder:
         folder = self.path / "trials"
         if not folder.is_dir():
             return ()
-        return tuple(sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()))
+        return tuple(
+            sorted(
+                int(entry.name)
+                for entry in folder.iterdir()
+                if entry.name.isascii() and entry.name.isdecimal()
+            )
+        )
 
     def result(self, number: int) -> TrialResult | None:
         """Return the published result of a trial, or None while there is none."""
@@ -133,6 +140,22 @@ class RunFolder:
             raise RunFolderError(f"{self.manifest_path} must be a mapping, but it is not: it is damaged")
         return cast("dict[str, object]", manifest)
 
+    def storage_name(self, study: StudyFile) -> str:
+        """Return the name of this run's trials in a storage that may hold many."""
+        return f"{study.name}-{self.manifest().get('run_id', 'run')}"
+
+    def check_unchanged(self, study: StudyFile) -> None:
+        """Refuse to go on with another study than the run was started with.
+
+        Raises:
+            RunFolderError: the study file, or a chip file that it names, was changed since.
+        """
+        if self.manifest().get("study_hash") != study.hash():
+            raise RunFolderError(
+                f"{self.study_path} (or a chip file that it names) was changed since the run began; its "
+                "trials would not be comparable. Undo the change, or start another run with --out"
+            )
+
     def log_session(self, session: dict[str, object]) -> None:
         """Append one line about a driver session."""
         with self.sessions_path.open("a", encoding="utf-8") as file:
@@ -145,9 +168,11 @@ class RunFolder:
         found = []
         for line in self.sessions_path.read_text(encoding="utf-8").splitlines():
             try:
-                found.append(json.loads(line))
+                session = json.loads(line)
             except ValueError:
                 continue
+            if isinstance(session, dict):
+                found.append(session)
         return tuple(found)
 
     @contextmanager
@@ -193,13 +218,23 @@ def create(path: Path, study: StudyFile, command: str) -> RunFolder:
     Raises:
         RunFolderError: the folder exists and is not empty; nothing is changed then.
     """
+    there = path.is_dir()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         known = (path / "manifest.json").is_file()
         way_out = f"`cosearch resume {path}` continues it, " if known else ""
         raise RunFolderError(f"{path} exists already: {way_out}`--out DIR` starts another beside it")
     folder = RunFolder(path=path)
+    try:
+        path.mkdir(parents=True, exist_ok=there)  # of two that start at once, one is refused
+    except FileExistsError:
+        raise RunFolderError(
+            f"{path} was made by another process just now; `--out DIR` starts another"
+        ) from None
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be made: {error.strerror}") from None
     write_atomic(folder.study_path, study.to_yaml())
-    write_json(folder.manifest_path, _environment() | {"study_hash": study.hash(), "command": command})
+    own = {"study_hash": study.hash(), "command": command, "run_id": uuid.uuid4().hex[:12]}
+    write_json(folder.manifest_path, _environment() | own)
     return folder
 
 
@@ -239,6 +274,7 @@ def _environment() -> dict[str, object]:
         "cores": os.cpu_count(),
         "packages": versions,
         "git_commit": _git_commit(),
+        "directory": os.getcwd(),
         "argv": [re.sub(r"//[^/@]*@", "//***@", argument) for argument in sys.argv],  # no passwords in URLs
     }
 

@@ -80,7 +80,7 @@ class Constraint(_Section):
 
     score: str
     relation: Relation
-    bound: float
+    bound: float = Field(allow_inf_nan=False)
 
     @property
     def text(self) -> str:
@@ -151,6 +151,8 @@ _CONSTRAINT = re.compile(r"^\s*(\w+)\s*(<=|>=)\s*([-+0-9._eE]+)\s*$")
 
 
 def _read_constraint(value: object) -> object:
+    if isinstance(value, Mapping) and isinstance(value.get("score"), str):
+        _known_score(value["score"])
     if not isinstance(value, str):
         return value
     match = _CONSTRAINT.match(value)
@@ -195,7 +197,7 @@ class StudyFile(_Section):
     constraints: tuple[Annotated[Constraint, BeforeValidator(_read_constraint)], ...] = ()
     training: Recipe = Field(default_factory=Recipe)
     sampler: Annotated[Sampler, BeforeValidator(_read_named)] = Field(default_factory=Sampler)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     budget: Budget
     storage: str = Field(
         default="journal", description="journal (a file in the run folder), or any Optuna storage URL."
@@ -275,6 +277,8 @@ class StudyFile(_Section):
             data.pop(name)
         data["dataset"].pop("data_root")
         data["dataset"].pop("download")
+        chips = {*self.space_.accelerator.templates, *self.reference_space.accelerator.templates}
+        data["chip_files"] = [Path(chip).read_text("utf-8") for chip in sorted(chips) if Path(chip).is_file()]
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:

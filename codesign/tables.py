@@ -59,7 +59,12 @@ def headline(folder: RunFolder, study: StudyFile) -> str:
     if reference_of(results) is None:
         return "The reference design was not scored, so there is nothing to hold the front against."
     if gain is None:
+        feasible = any(result.feasible for result in results)
+        if not feasible:
+            return "No feasible design: every trial breaks a constraint or failed; see the report for which."
         return "No feasible design is as good as the reference design."
+    if gain.factor <= 1:
+        return f"No feasible design as good as the reference needs less {gain.objective}."
     return (
         f"best     {gain.factor:.2f}x less {gain.objective} than the reference design within 1 percentage "
         f"point of its quality (trial {gain.trial})"

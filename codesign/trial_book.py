@@ -49,9 +49,17 @@ class TrialBook:
         storage: an opened Optuna storage; the study in it is created where it is missing.
         describe: the layers of a network choice.
         planned: trials in all; the sampler is chosen by it.
+        name: the study's name in the storage; a storage may hold many runs of one study file.
     """
 
-    def __init__(self, study: StudyFile, storage: BaseStorage, describe: Describe, planned: int) -> None:
+    def __init__(
+        self,
+        study: StudyFile,
+        storage: BaseStorage,
+        describe: Describe,
+        planned: int,
+        name: str | None = None,
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._file = study
         self._storage = storage
@@ -60,7 +68,7 @@ class TrialBook:
         directions = [StudyDirection[objective.direction.name] for objective in study.objectives]
         with _storage_errors():
             self._study = optuna.create_study(
-                study_name=study.name, storage=storage, directions=directions, load_if_exists=True
+                study_name=name or study.name, storage=storage, directions=directions, load_if_exists=True
             )
             stored = self._study.get_trials(deepcopy=False)
             if not stored:

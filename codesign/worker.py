@@ -34,6 +34,9 @@ class Worker:
 
     def __init__(self, path: Path) -> None:
         self._folder = open_run(path)
+        directory = str(self._folder.manifest().get("directory", ""))
+        if directory and directory not in sys.path:
+            sys.path.append(directory)  # where the user's `module:callable` was found when the run began
         self._study = self._folder.study()
         self._loaded: Problem | None = None
 

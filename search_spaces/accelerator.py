@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -64,9 +65,9 @@ class AcceleratorSpace(BaseModel):
         if isinstance(value, str):
             value = [value]
         if isinstance(value, list | tuple):
-            return {str(name): _declared(str(name)) for name in value}
+            return {_address(str(name)): _declared(str(name)) for name in value}
         if isinstance(value, Mapping):
-            return {str(name): _named(str(name), knobs) for name, knobs in value.items()}
+            return {_address(str(name)): _named(str(name), knobs) for name, knobs in value.items()}
         return value
 
     @field_validator("templates")
@@ -105,6 +106,12 @@ class AcceleratorSpace(BaseModel):
             for name, knobs in self.templates.items()
         }
         return AcceleratorSpace.model_validate({"templates": pinned})
+
+
+def _address(name: str) -> str:
+    """Return a template file's absolute path, so that it is found from any folder; names stay names."""
+    path = Path(name)
+    return str(path.resolve()) if path.suffix in (".yaml", ".yml") and path.is_file() else name
 
 
 def _declared(template: str) -> dict[str, tuple[ParameterValue, ...]]:

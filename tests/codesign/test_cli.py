@@ -269,3 +269,39 @@ def test_another_run_format_is_refused(finished: Path, tmp_path: Path) -> None:
     done = cosearch("status", tmp_path, cwd=finished)
     assert done.returncode == 2
     assert "run format 99" in done.stderr
+
+
+def test_runs_that_share_a_storage_do_not_meet(finished: Path, tmp_path: Path) -> None:
+    shared = f"storage=sqlite:///{tmp_path / 'trials.db'}"
+    for name in ("one", "two"):
+        out = tmp_path / name
+        done = cosearch("run", "tiny.yaml", "--trials", "2", "--out", out, "-o", shared, cwd=finished)
+        assert done.returncode == 0, done.stderr
+        assert len(list(out.glob("trials/*/result.json"))) == 2
+
+
+def test_a_study_that_was_changed_is_not_continued(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "changed"
+    assert cosearch("run", "tiny.yaml", "--trials", "1", "--out", out, cwd=finished).returncode == 0
+    study = (out / "study.yaml").read_text()
+    (out / "study.yaml").write_text(study.replace("seed: 0", "seed: 9"))
+    before = (out / "study.yaml").read_text()
+    done = cosearch("resume", out, "--trials", "3", cwd=finished)
+    assert done.returncode == 2
+    assert "was changed since the run began" in done.stderr
+    assert (out / "study.yaml").read_text() == before
+
+
+def test_a_failed_start_leaves_an_empty_folder_of_the_users_as_it_was(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    done = cosearch("run", "tiny.yaml", "--out", tmp_path / "mine", "-o", "dataset=nodata", cwd=finished)
+    assert done.returncode == 2
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_damaged_weights_are_one_message(finished: Path, tmp_path: Path) -> None:
+    assert cosearch("export", "runs/tiny", "0", "--out", tmp_path, cwd=finished).returncode == 0
+    (tmp_path / "tiny-00000" / "weights.safetensors").write_bytes(b"no")
+    done = cosearch("evaluate", tmp_path / "tiny-00000", cwd=finished)
+    assert done.returncode == 2
+    assert "not readable as safetensors" in done.stderr
