@@ -55,8 +55,13 @@ def export_design(folder: RunFolder, study: StudyFile, result: TrialResult, out:
     """Write one trained design as a folder of its own.
 
     Raises:
-        ExportError: the folder exists, or the trained weights are no longer in the cache.
+        ExportError: the folder exists, the trained weights are no longer in the cache, or never were there.
     """
+    if study.dataset.shapes is not None:
+        raise ExportError(
+            f"the data set {study.dataset.name!r} has no examples, so trial {result.trial} has no "
+            f"trained weights to export; its design and scores are in {folder.trial_path(result.trial)}"
+        )
     path = out / f"{study.name}-{result.trial:05d}"
     if path.exists():
         raise ExportError(f"{path} exists already; remove it, or name another place with --out")

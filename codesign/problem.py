@@ -139,6 +139,7 @@ def dataset_spec(dataset: Dataset) -> DatasetSpec:
         download=dataset.download,
         train_examples=dataset.train_examples,
         validation_examples=dataset.validation_examples,
+        shapes=dataset.shapes,
     )
 
 

@@ -16,7 +16,7 @@ VERSION = 1
 class TrialState(Enum):
     """How a trial ended."""
 
-    COMPLETED = "completed"  # trained and scored
+    COMPLETED = "completed"  # scored in full; trained where the data set has examples
     GATED = "gated"  # a constraint was broken by the cost alone: nothing was trained
     FAILED = "failed"  # no scores; `reason` says why
 

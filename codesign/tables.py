@@ -26,7 +26,7 @@ def front_table(folder: RunFolder, study: StudyFile) -> Table:
     best = knee(members, study.objectives)
     reference = reference_of(results)
     names = [o.name for o in study.objectives]
-    names += [name for name in ("test_accuracy",) if name not in names]
+    names += [name for name in ("test_accuracy",) if study.dataset.shapes is None and name not in names]
     table = Table(
         title=f"{study.name}: {len(members)} designs on the front", title_justify="left", box=SIMPLE_HEAD
     )
@@ -48,7 +48,7 @@ def _cells(result: TrialResult, names: list[str], mark: str) -> list[str]:
     design = design_from_json(result.design)
     kinds = score_kinds()
     shown = [format_quantity(result.scores[name], kinds[name].unit) for name in names]
-    network = f"width {design.network.width:g}, depth {design.network.depth}"
+    network = f"{design.network.name}, width {design.network.width:g}, depth {design.network.depth}"
     return [f"{result.trial}{mark}", *shown, network, bits_text(design), design.accelerator.template]
 
 

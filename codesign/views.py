@@ -72,7 +72,9 @@ def status_view(folder: RunFolder, study: StudyFile) -> dict[str, object]:
         "running": drawn - len(results) if driven else 0,
         "interrupted": 0 if driven else drawn - len(results),
         "driven": driven,
-        "trained": sum(r.state is TrialState.COMPLETED and not r.cached for r in results),
+        "trained": sum(
+            r.state is TrialState.COMPLETED and not r.cached and study.dataset.shapes is None for r in results
+        ),
         "hypervolume": hypervolume(results, study.objectives, reference_of(results)),
         "front": len(front(results, study.objectives)),
         "best_gain": None

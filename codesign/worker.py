@@ -55,7 +55,8 @@ class Worker:
             from evaluators.cost.compiled import is_compiled
 
             bench = self._problem().bench
-            _ = bench.splits
+            if bench.can_train:
+                _ = bench.splits
             if is_compiled():
                 return
             # The first worker after an installation compiles the cost model; the others wait and read it.

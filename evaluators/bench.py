@@ -31,6 +31,7 @@ from evaluators.learning.recipe import Recipe
 from evaluators.networks import registry as networks
 from evaluators.networks.layers import layer_infos
 from evaluators.scores import Accuracy
+from evaluators.shapes import ImageShape, ShapesOnly
 from evaluators.techniques.model import (
     LayerDensity,
     bake_model,
@@ -60,13 +61,14 @@ MEASURED_EXAMPLES = 512  # validation examples over which the zeros of activatio
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetSpec:
-    """Which data a proxy is trained on."""
+    """Which data a proxy is trained on; `shapes` stands in their place where there are no examples."""
 
     name: str
     data_root: Path | None = None
     download: bool = False
     train_examples: int | None = None
     validation_examples: int | None = None
+    shapes: ShapesOnly | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,6 +142,17 @@ class Bench:
         whole = data.load(spec.name, spec.data_root, spec.download)
         return limited(whole, train=spec.train_examples, validation=spec.validation_examples)
 
+    @property
+    def can_train(self) -> bool:
+        """Whether there are examples to train and to measure on."""
+        return self._dataset.shapes is None
+
+    def shape_for(self, network: NetworkChoice) -> ImageShape:
+        """Return the shape of a network's data, and what is assumed of its activations."""
+        if self._dataset.shapes is not None:
+            return self._dataset.shapes.of(network.name)
+        return ImageShape(input_shape=self.splits.input_shape, num_classes=self.splits.num_classes)
+
     @staticmethod
     def warm_up() -> None:
         """Price one small layer, which compiles the mapper where no process has done so yet."""
@@ -149,12 +162,13 @@ class Bench:
 
     def build(self, network: NetworkChoice) -> nn.Module:
         """Return the untrained network."""
+        shape = self.shape_for(network)
         return networks.build(
             network.name,
             width=network.width,
             depth=network.depth,
-            input_shape=self.splits.input_shape,
-            num_classes=self.splits.num_classes,
+            input_shape=shape.input_shape,
+            num_classes=shape.num_classes,
             seed=self._seed,
         )
 
@@ -167,7 +181,7 @@ class Bench:
     def trace(self, network: NetworkChoice, learning: Backpropagation, structure: Structure = ()) -> Traced:
         """Return both passes of a network, traced once for each way of replacing its layers."""
         if (network, learning, structure) not in self._traces:
-            model, shape = self.build(network), self.splits.input_shape
+            model, shape = self.build(network), self.shape_for(network).input_shape
             restructure_model(model, structure)
             self._traces[network, learning, structure] = Traced(
                 inference=trace(model, (torch.zeros(1, *shape),), loss=None, optimizer=None, training=False),

@@ -11,8 +11,9 @@ from evaluators.bench import Bench, Traced, Trained, choices_of, replacements_of
 from evaluators.cost.area import area_mm2
 from evaluators.cost.model import CostReport, cost
 from evaluators.scores import Accuracy, Facts, PassFacts, Scores, derive
+from evaluators.shapes import ImageShape
 from evaluators.techniques.dispatch import rewrite
-from evaluators.techniques.model import observe
+from evaluators.techniques.model import assume, observe
 from evaluators.workload.graph import Role, Workload
 from evaluators.workload.memory import peak_bits
 from hw_templates.accelerator import Accelerator
@@ -51,7 +52,7 @@ class Evaluation:
         expected: the cost scores from the densities that the design asks for, before any training.
         scores: the measured scores; equal to `expected` where the design was gated.
         gated: a constraint is broken by the cost alone, and nothing was trained.
-        trained: the trained half; None where gated.
+        trained: the trained half; None where gated, and where there are no examples to train on.
         seconds: what `cost` and `training` took, and the `total`.
     """
 
@@ -105,16 +106,17 @@ def evaluate(design: Design, bench: Bench, *, keeps: Callable[[Scores], bool]) -
     """
     started = time.perf_counter()
     traced = bench.trace(design.network, design.learning, replacements_of(design.algorithm))
-    asked = compress(traced, design.algorithm)
+    asked = suppose(compress(traced, design.algorithm), bench.shape_for(design.network))
     accelerator = design.accelerator.build()
     expected = price(asked, accelerator, accuracy=None)
     scores = derive(expected.facts)
     priced_at = time.perf_counter()
-    if not keeps(scores):
+    gated = not keeps(scores)
+    if gated or not bench.can_train:
         return Evaluation(
             expected=scores,
             scores=scores,
-            gated=True,
+            gated=gated,
             priced=expected,
             trained=None,
             cached=False,
@@ -147,6 +149,15 @@ def compress(traced: Traced, half: AlgorithmicHalf) -> Traced:
 def _rewritten(workload: Workload, half: AlgorithmicHalf) -> Workload:
     steps = [(layer, choice) for layer, several in choices_of(half).items() for choice in several]
     return reduce(lambda done, step: rewrite(step[1], done, step[0]), steps, workload)
+
+
+def suppose(asked: Traced, shape: ImageShape) -> Traced:
+    """Put in the share of zeros that is assumed of activations where there are no data to measure it."""
+    density, storage = shape.activation_density, shape.activation_storage
+    return Traced(
+        inference=assume(asked.inference, density, storage),
+        training=assume(asked.training, density, storage),
+    )
 
 
 def measure(asked: Traced, trained: Trained) -> Traced:
@@ -184,6 +195,7 @@ def _pass(report: CostReport, workload: Workload) -> PassFacts:
         energy_pj=report.energy_pj,
         latency_s=report.latency_s,
         macs=report.macs,
+        contraction_energy_pj=sum(row.energy_pj for row in report.rows if row.macs),
         dram_bits=report.dram_bits,
         peak_bits=float(peak_bits(workload)),
     )

@@ -39,10 +39,12 @@ class PassFacts:
 
     Args:
         mapped: whether the accelerator can run it at all; where not, energy and latency are infinite.
+        contraction_energy_pj: the part of `energy_pj` that convolutions and matrix products take.
     """
 
     mapped: bool
     energy_pj: float
+    contraction_energy_pj: float
     latency_s: float
     macs: int
     dram_bits: float
@@ -188,6 +190,12 @@ test_accuracy.__test__ = False  # type: ignore[attr-defined]  # pytest would col
 def inference_energy_pj(facts: Facts) -> float:
     """Energy of one inference of one example, DRAM and leakage included."""
     return _costed(facts.inference).energy_pj
+
+
+@score(unit="pJ")
+def contraction_energy_pj(facts: Facts) -> float:
+    """Energy of an inference's convolutions and matrix products alone, as accelerator papers count it."""
+    return _costed(facts.inference).contraction_energy_pj
 
 
 @score(unit="s")

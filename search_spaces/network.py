@@ -1,4 +1,4 @@
-"""The network knob family: width and depth."""
+"""The network knob family: which network, its width and its depth."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from search_spaces.ask import Ask
 from search_spaces.choice import SpaceError, choice
-from search_spaces.values import Values
+from search_spaces.values import Names, Values
 
 
 @choice(family="network")
@@ -38,10 +38,13 @@ class NetworkChoice:
 
 
 class NetworkSpace(BaseModel):
-    """Which widths and depths of the study's network may be chosen."""
+    """Which networks may be chosen, and which widths and depths of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    name: Names = Field(
+        default=(), description="Networks to choose from; the study's `network` alone where absent."
+    )
     width: Values[Annotated[float, Field(gt=0, le=16)]] = Field(
         default=(1.0,), description="Channel multipliers to choose from."
     )
@@ -50,19 +53,27 @@ class NetworkSpace(BaseModel):
     )
 
     def reference(self) -> dict[str, object]:
-        """Return the section of the default reference design: the largest network."""
-        return {"width": self.width[-1], "depth": self.depth[-1]}
+        """Return the section of the default reference design: the study's network, at its largest."""
+        return {"name": (), "width": self.width[-1], "depth": self.depth[-1]}
 
     def suggest(self, ask: Ask, name: str) -> NetworkChoice:
-        """Ask for width and depth and return the network they make."""
+        """Ask for the network, its width and its depth, and return what they make.
+
+        Args:
+            ask: answers the questions.
+            name: the study's network, which is not asked for where the space names none.
+        """
         return NetworkChoice(
-            name=name,
+            name=ask.categorical("network.name", self.name) if self.name else name,
             width=float(ask.ordinal("network.width", self.width)),
             depth=int(ask.ordinal("network.depth", self.depth)),
         )
 
     def every_choice(self, name: str) -> tuple[NetworkChoice, ...]:
-        """Return all networks of this space, smallest first."""
+        """Return all networks of this space, each from small to large; `name` is the study's network."""
         return tuple(
-            NetworkChoice(name=name, width=width, depth=depth) for width in self.width for depth in self.depth
+            NetworkChoice(name=one, width=width, depth=depth)
+            for one in self.name or (name,)
+            for width in self.width
+            for depth in self.depth
         )

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from evaluators.networks.layers import Layer, compressible_layers
+from evaluators.shapes import ActivationStorage
 from evaluators.techniques.dispatch import TechniqueError, apply, bake, restore, stored_density
 from evaluators.techniques.passes import is_training
 from evaluators.workload.graph import Workload
@@ -131,6 +132,30 @@ def observe(workload: Workload, densities: Mapping[str, LayerDensity]) -> Worklo
             density[index] = kept
             index_bits[index] = float(workload.index_bits[index] + workload.bits[index] * (1 - kept))
     return workload.rewrite(density=density, index_bits=index_bits)
+
+
+def assume(workload: Workload, density: float, storage: ActivationStorage) -> Workload:
+    """Return the workload with an assumed share of zeros in every layer's input but the image.
+
+    Where there are no data to measure (`observe`), this stands in for them. Stored dense, zeros keep their
+    bits and a chip can gate or skip them; with a bitmap they take one bit each.
+
+    Args:
+        density: fraction that is not zero, within (0, 1].
+        storage: how the inputs are stored.
+    """
+    if density == 1:
+        return workload
+    image = set(workload.inputs_of(workload.layers[0]))
+    tensors = {index for layer in workload.layers[1:] for index in workload.inputs_of(layer)} - image
+    extra = {
+        index: 1.0 if storage is ActivationStorage.BITMAP else float(workload.bits[index]) * (1 - density)
+        for index in tensors
+    }
+    return workload.rewrite(
+        density=dict.fromkeys(tensors, density),
+        index_bits={index: float(workload.index_bits[index]) + bits for index, bits in extra.items()},
+    )
 
 
 def _walk(model: nn.Module, choices: Choices) -> list[tuple[Layer, str, Choice]]:

@@ -100,7 +100,7 @@ def test_a_smaller_proxy_is_a_fixed_draw_and_leaves_the_test_split() -> None:
 
 
 def test_registered_names() -> None:
-    assert names() == ("cifar10", "digits", "fashion_mnist", "mnist")
+    assert names() == ("cifar10", "digits", "fashion_mnist", "mnist", "shapes")
     assert all(describe(name) for name in names())
 
 

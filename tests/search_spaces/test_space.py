@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from search_spaces.ask import LayerInfo
 from search_spaces.design import Design, design_from_json, design_to_json, fingerprint
-from search_spaces.network import NetworkChoice
+from search_spaces.network import NetworkChoice, NetworkSpace
 from search_spaces.space import BaseSpace, Space, assemble, knobs
 from search_spaces.sparsity import Dense
 
@@ -45,6 +45,19 @@ def test_every_knob_is_found_behind_its_condition() -> None:
     assert "tpu_like.array_size" in KNOBS or any(name.startswith("tpu_like.") for name in KNOBS)
     assert "2:4" not in KNOBS["conv1.sparsity"].values  # three input channels
     assert "2:4" in KNOBS["conv2.sparsity"].values
+
+
+def test_networks_are_a_knob_where_the_space_names_them() -> None:
+    data = SPACE.model_dump() | {"network": {"name": ["b", "a"], "depth": [1, 2]}}
+    space: BaseSpace = Space.model_validate(data)
+    assert knobs(space, "c", describe)["network.name"].values == ("b", "a")
+    assert assemble(space, {"network.name": "a"}, "c", describe)[0].network.name == "a"
+    assert {one.name for one in space.network.every_choice("c")} == {"a", "b"}
+    assert len(space.network.every_choice("c")) == 4
+    assert space.network.reference()["name"] == ()  # the reference design is the study's own network
+    assert "network.name" not in KNOBS
+    with pytest.raises(ValidationError, match="the values must be distinct, but got"):
+        NetworkSpace(name=("a", "a"))
 
 
 @given(assignments)
