@@ -193,9 +193,9 @@ def _pass(report: CostReport, workload: Workload) -> PassFacts:
     return PassFacts(
         mapped=not report.infeasible,
         energy_pj=report.energy_pj,
+        contraction_energy_pj=report.contraction_energy_pj,
         latency_s=report.latency_s,
         macs=report.macs,
-        contraction_energy_pj=sum(row.energy_pj for row in report.rows if row.macs),
         dram_bits=report.dram_bits,
         peak_bits=float(peak_bits(workload)),
     )

@@ -98,7 +98,13 @@ def _pass_facts(
     if not asked:
         macs = sum(op.contraction.nest.macs for op in workload.ops if op.contraction is not None)
         facts = PassFacts(
-            mapped=False, energy_pj=inf, latency_s=inf, macs=macs, dram_bits=inf, peak_bits=peak
+            mapped=False,
+            energy_pj=inf,
+            contraction_energy_pj=inf,
+            latency_s=inf,
+            macs=macs,
+            dram_bits=inf,
+            peak_bits=peak,
         )
         return [(facts, ())] * len(chips)
     return [(_facts(report, peak), _unmapped(report)) for report in cost_many(workload, chips)]
@@ -108,6 +114,7 @@ def _facts(report: CostReport, peak: float) -> PassFacts:
     return PassFacts(
         mapped=not report.infeasible,
         energy_pj=report.energy_pj,
+        contraction_energy_pj=report.contraction_energy_pj,
         latency_s=report.latency_s,
         macs=report.macs,
         dram_bits=report.dram_bits,

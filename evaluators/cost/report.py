@@ -96,6 +96,11 @@ class CostReport:
         return sum(row.energy_pj for row in self.rows)
 
     @cached_property
+    def contraction_energy_pj(self) -> float:
+        """Energy of the ops that multiply and accumulate."""
+        return sum(row.energy_pj for row in self.rows if row.macs)
+
+    @cached_property
     def latency_cycles(self) -> float:
         """Cycles of all ops, one after another."""
         return sum(row.latency_cycles for row in self.rows)
