@@ -26,8 +26,8 @@ from evaluators.cost.spatial import (
 )
 from hw_templates.accelerator import LOOPS, Accelerator
 
-_WIDE = 64  # spatial mappings that are tried where none of the fastest fits
-_NEARLY_AS_GOOD = 1.1  # a brief search misjudges a spatial mapping by about a tenth
+WIDE = 64  # spatial mappings that are tried where none of the fastest fits
+NEARLY_AS_GOOD = 1.1  # a brief search misjudges a spatial mapping by about a tenth
 _TIE = 1e-9  # relative: what counts as equal
 _LEAST_PER_THREAD = 64  # fewer problems are not worth starting a thread for
 
@@ -176,7 +176,7 @@ def _promising(
     as filter rows do in an input gradient), slower ones are tried too.
     """
     chosen: dict[int, list[Option]] = {}
-    for limit, slack in ((effort.spatial_mappings, NEARLY_AS_FAST), (_WIDE, math.inf)):
+    for limit, slack in ((effort.spatial_mappings, NEARLY_AS_FAST), (WIDE, math.inf)):
         options: list[Option] = []
         owner: list[int] = []
         for index, (problem, chip) in enumerate(unique):
@@ -209,7 +209,7 @@ def _screened(
     score = objective.of(found.outcome[:, 0], found.outcome[:, 2])
     kept = {}
     for index, ranked in _best(score, owner, effort.finalists).items():
-        limit = score[ranked[0]] * _NEARLY_AS_GOOD
+        limit = score[ranked[0]] * NEARLY_AS_GOOD
         if score[ranked[0]] < math.inf:
             kept[index] = [options[option] for option in ranked if score[option] <= limit]
     return kept
@@ -245,17 +245,21 @@ def search(
     switches: Switches,
 ) -> Found:
     """Search the loop orders of every option in one call of the kernel."""
-    found = _nothing_found(pack(options, effort.loop_factors))
-    if options:
+    return search_packed(pack(options, effort.loop_factors), effort=effort, switches=switches)
+
+
+def search_packed(packed: Packed, *, effort: Effort, switches: Switches) -> Found:
+    """Search the loop orders of packed rows in one call of the kernel; their orders become the best found."""
+    found = nothing_found(packed)
+    rows = len(packed.loops)
+    if rows:
         compile_once()
-        _in_threads(
-            len(options),
-            lambda low, high: _run(found.packed, found, effort, switches, low, high),
-        )
+        _in_threads(rows, lambda low, high: _run(packed, found, effort, switches, low, high))
     return found
 
 
-def _nothing_found(packed: Packed) -> Found:
+def nothing_found(packed: Packed) -> Found:
+    """Return room for the results of packed rows."""
     n = len(packed.loops)
     return Found(
         packed=packed,
@@ -322,7 +326,7 @@ def compile_once() -> None:
     """
     with exclusive():
         packed = pack([])
-        found = _nothing_found(packed)
+        found = nothing_found(packed)
         _run(packed, found, Effort(), Switches(), 0, 0)
 
 
@@ -352,7 +356,7 @@ def unpack(found: Found, p: int, problem: Problem, chip: Accelerator, spatial: S
     work = mac_work(chip, problem)
     infeasible = None
     if found.outcome[p, 3] >= 0:
-        infeasible = _infeasible(chip, problem, int(found.outcome[p, 3]))
+        infeasible = missing_room(chip, problem, int(found.outcome[p, 3]))
     compute = float(np.prod(packed.order_size[p, :loops])) * work.cycles * work.executed
     held = {
         operand.value: tuple(
@@ -378,7 +382,7 @@ def unpack(found: Found, p: int, problem: Problem, chip: Accelerator, spatial: S
     )
 
 
-def _infeasible(chip: Accelerator, problem: Problem, level: int) -> Infeasible:
+def missing_room(chip: Accelerator, problem: Problem, level: int) -> Infeasible:
     """Return the record of a level that cannot hold one element of each of its operands."""
     memory = chip.memories[level]
     demand = 0.0

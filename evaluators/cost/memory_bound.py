@@ -51,7 +51,7 @@ def memory_bound_row(
         return _row(op, 0.0, 0.0, 0.0, {})
     transfers, elements = _transfers(op, workload, accelerator, resident)
     outer = accelerator.memories[-1]
-    inner = _buffer(accelerator, level)
+    inner = buffer_of(accelerator, level)
     energy: dict[str, dict[str, float]] = {}
     reads = {memory.name: 0.0 for memory in accelerator.memories}
     writes = dict(reads)
@@ -102,7 +102,7 @@ def _transfers(
     return transfers, max(read, write)
 
 
-def _buffer(accelerator: Accelerator, level: int | None) -> MemoryLevel | None:
+def buffer_of(accelerator: Accelerator, level: int | None) -> MemoryLevel | None:
     """Return the level through which data reaches the vector unit: the outermost one on chip."""
     if level is not None:
         return accelerator.memories[level]

@@ -56,7 +56,7 @@ def cost_many(
     rows: list[Row] = []
     for accelerator, plan in zip(accelerators, plans, strict=True):
         rows += [
-            (_problem(workload, accelerator, plan, position, op), accelerator)
+            (problem_of(workload, accelerator, plan, position, op), accelerator)
             for position, op in enumerate(workload.ops)
             if op.contraction is not None
         ]
@@ -67,7 +67,8 @@ def cost_many(
     )
 
 
-def _problem(workload: Workload, chip: Accelerator, plan: Residency, position: int, op: Op) -> Problem:
+def problem_of(workload: Workload, chip: Accelerator, plan: Residency, position: int, op: Op) -> Problem:
+    """Return the contraction of an op, at `position` among the workload's ops, as the mapper takes it."""
     assert op.contraction is not None
     tensors = [op.contraction.tensors[operand] for operand in OPERANDS]
     reserved = 0

@@ -274,7 +274,6 @@ def _pack_mapping(
 
 def _pack_problem(packed: Packed, p: int, problem: Problem, chip: Accelerator) -> None:
     """Fill in what all spatial mappings of a problem share."""
-    nest = problem.nest
     packed.chain[p, layout.HEADER, layout.ACCUMULATED] = _INDEX[problem.accumulated]
     packed.chain[p, layout.HEADER, layout.LEVEL_COUNT] = len(chip.memories)
     packed.levels[p] = _chip_numbers(chip)
@@ -289,9 +288,15 @@ def _pack_problem(packed: Packed, p: int, problem: Problem, chip: Accelerator) -
     stop = resident_level(chip)
     if stop is not None:
         packed.levels[p, stop, layout.RESERVED] = problem.reserved_bits
+    packed.scalars[p] = scalars_of(problem, chip)
+
+
+def scalars_of(problem: Problem, chip: Accelerator) -> tuple[float, ...]:
+    """Return the kernel's row of scalars; of the chip its MACs, zero handling and pass overhead count."""
+    nest = problem.nest
     work = mac_work(chip, problem)
     psum_bits = max(float(chip.mac.accumulator_bits), problem.storage[_INDEX[problem.accumulated]].bits)
-    packed.scalars[p] = (
+    return (
         psum_bits,
         work.executed,
         work.cycles,
