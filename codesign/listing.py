@@ -76,6 +76,12 @@ def _families() -> Rows:
     ]
 
 
+def _zero_cost() -> Rows:
+    from evaluators.learning import zero_cost
+
+    return [{"name": name, "description": zero_cost.describe(name)} for name in zero_cost.names()]
+
+
 def _samplers() -> Rows:
     return [
         {"name": "auto", "description": "tpe below 200 trials, nsga2 from there on."},
@@ -92,5 +98,6 @@ _KINDS: dict[str, Callable[[], Rows]] = {
     "accelerators": _accelerators,
     "families": _families,
     "scores": _scores,
+    "zero_cost": _zero_cost,
     "samplers": _samplers,
 }

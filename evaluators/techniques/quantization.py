@@ -31,6 +31,7 @@ from evaluators.workload.graph import Workload
 from search_spaces.quantization import FullPrecision, Granularity, UniformQuantization
 
 SCALE_BITS = 32  # a float, or a fixed-point multiplier and its shift (Jacob et al., CVPR 2018, eq. 6)
+INPUT_QUANTIZER = "input_quantizer"  # the name under which a layer holds its own
 CLIP_MASK_BITS = 1  # did the quantizer clip this value
 
 
@@ -156,12 +157,19 @@ def quantizable(module: nn.Module, name: str) -> Layer:
 
 def quantize_input(layer: Layer, quantizer: nn.Module) -> None:
     """Put a quantizer before a layer; it is part of the layer's state."""
-    layer.add_module("input_quantizer", quantizer)
+    layer.add_module(INPUT_QUANTIZER, quantizer)
     layer.register_forward_pre_hook(_quantized_input)
+
+
+def pass_inputs(model: nn.Module) -> None:
+    """Let the inputs of every layer pass as they are; the weights stay quantized."""
+    for part in list(model.modules()):
+        if INPUT_QUANTIZER in dict(part.named_children()):
+            part.add_module(INPUT_QUANTIZER, nn.Identity())
 
 
 def _quantized_input(layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
     # Looked up on the layer at hand and not captured: a deep copy of the layer must use its own quantizer.
-    quantizer = layer.get_submodule("input_quantizer")
+    quantizer = layer.get_submodule(INPUT_QUANTIZER)
     quantized: torch.Tensor = quantizer(arguments[0])
     return (quantized,)

@@ -12,6 +12,7 @@ from codesign.samplers import build_sampler
 from codesign.study_file import Sampler
 from evaluators.cost.area import area_mm2
 from evaluators.cost.model import cost
+from evaluators.learning import zero_cost
 from evaluators.networks import registry as networks
 from evaluators.networks.layers import compressible_layers, layer_infos
 from evaluators.techniques.dispatch import apply, rewrite
@@ -58,6 +59,23 @@ def test_every_network_traces_and_its_layers_are_those_a_design_compresses(name:
     assert {op.phase for op in training.ops} == set(Phase)
     assert peak_bits(training) > peak_bits(inference)
     assert networks.describe(name)
+
+
+@pytest.mark.parametrize("name", networks.names())
+@pytest.mark.parametrize("score", zero_cost.names())
+def test_every_zero_cost_score_is_a_number_of_every_network_and_layer_family(score: str, name: str) -> None:
+    images = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0))
+    model = networks.build(name, width=0.5, depth=1, input_shape=SHAPE, num_classes=4, seed=0)
+    assert math.isfinite(zero_cost.score(score, model, images))
+    for family in layer_families().values():
+        space = family()
+        assert isinstance(space, LayerSpace)
+        for info in layer_infos(model):
+            made = space.suggest(First(), info)
+            if made is not None:
+                apply(made, compressible_layers(model)[info.name], info.name)
+    assert math.isfinite(zero_cost.score(score, model, images))
+    assert zero_cost.describe(score)
 
 
 @pytest.fixture(scope="module")
