@@ -181,11 +181,12 @@ def test_help_answers_without_loading_torch(tmp_path: Path) -> None:
 
 def test_list_shows_everything_registered(tmp_path: Path) -> None:
     listed = json.loads(cosearch("list", "--json", cwd=tmp_path).stdout)
-    assert {"name": "quickstart"}.items() <= {"name": listed["studies"][-1]["name"]}.items()
     names = {kind: {row["name"] for row in rows} for kind, rows in listed.items() if kind != "version"}
+    assert {"quickstart", "fashion_mnist"} <= names["studies"]
     assert {"eyeriss_like", "tpu_like", "stm32f746_like"} <= names["accelerators"]
     assert {"quantization", "sparsity"} <= names["families"]
     assert "validation_accuracy" in names["scores"]
+    assert {"synflow", "naswot"} <= names["zero_cost"]
     wrong = cosearch("list", "acelerators", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "Did you mean 'accelerators'" in wrong.stderr
