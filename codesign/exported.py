@@ -26,10 +26,11 @@ from codesign.report.quantities import format_quantity
 from codesign.results import TrialResult
 from codesign.run_folder import RunFolder
 from codesign.study_file import Dataset, StudyFile
-from evaluators.bench import Bench, Trained, replacements_of, trained_from_json
+from evaluators.bench import Bench, replacements_of
 from evaluators.evaluate import compress, measure, price
 from evaluators.learning.recipe import Recipe
 from evaluators.scores import Accuracy, derive, score_kinds
+from evaluators.trained import Trained, trained_from_json
 from hw_templates.accelerator import Accelerator
 from hw_templates.chip_file import accelerator_from_yaml
 from search_spaces.design import Design, design_from_json, design_to_json

@@ -1,41 +1,41 @@
 """The bench on which designs are tried: data, networks, traces and trained halves, each made once.
 
-The cache holds one folder per pretrained network and per trained half, named by a hash of everything that
-decides what is in it; a folder appears whole or not at all, and a lock makes equal halves train once even
-when two workers want them at the same moment.
+The cache (`evaluators/cache.py`) holds one folder per pretrained network and per trained half, named by a
+hash of everything that decides what is in it; a folder appears whole or not at all, and a lock makes equal
+halves train once even when two workers want them at the same moment. A half that is trained in stages, or
+was interrupted, goes on from its checkpoint.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import copy
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import nn
 
+from evaluators.cache import Entry
 from evaluators.cost.model import cost
 from evaluators.data import registry as data
 from evaluators.data.splits import DataSplits, limited
-from evaluators.learning.backprop import accuracy, fine_tune, pretrain
+from evaluators.digests import digest
+from evaluators.learning.backprop import accuracy, fine_tuning, pretrain
 from evaluators.learning.recipe import Recipe
+from evaluators.learning.stages import LearningError, Stage, checked_stages, share_at, smaller_shares
+from evaluators.learning.training import DivergedError, Training
 from evaluators.networks import registry as networks
 from evaluators.networks.layers import layer_infos
 from evaluators.scores import Accuracy
 from evaluators.shapes import ImageShape, ShapesOnly
 from evaluators.techniques.model import (
-    LayerDensity,
     bake_model,
     compress_model,
+    copy_model,
     measure_densities,
     restore_model,
 )
@@ -45,17 +45,16 @@ from evaluators.techniques.structure import (
     restructure_model,
     structure_of,
 )
+from evaluators.trained import Trained, TrainedHalf, trained_to_json
 from evaluators.workload.graph import Workload
 from evaluators.workload.trace import trace
 from hw_templates import templates
 from search_spaces.ask import LayerInfo
-from search_spaces.choice import Choice
+from search_spaces.choice import Choice, JsonValue
 from search_spaces.design import AlgorithmicHalf, fingerprint
 from search_spaces.learning import Backpropagation
 from search_spaces.network import NetworkChoice
 
-WEIGHTS = "weights.safetensors"
-FACTS = "facts.json"
 MEASURED_EXAMPLES = 512  # validation examples over which the zeros of activations are counted
 
 
@@ -79,57 +78,30 @@ class Traced:
     training: Workload
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trained:
-    """What training one half gave.
-
-    Args:
-        densities: what of each layer's weights and inputs is not zero, measured.
-    """
-
-    accuracy: Accuracy
-    densities: tuple[tuple[str, LayerDensity], ...]
-
-
-def trained_to_json(trained: Trained) -> dict[str, object]:
-    """Return the facts as JSON data; floats survive exactly."""
-    return {
-        "version": 1,
-        "validation_accuracy": trained.accuracy.validation,
-        "test_accuracy": trained.accuracy.test,
-        "densities": {
-            layer: {"weights": density.weights, "inputs": density.inputs}
-            for layer, density in trained.densities
-        },
-    }
-
-
-def trained_from_json(facts: Mapping[str, Any]) -> Trained:
-    """Return the facts that `trained_to_json` wrote.
-
-    Raises:
-        KeyError, TypeError, ValueError: they are not facts.
-    """
-    return Trained(
-        accuracy=Accuracy(validation=float(facts["validation_accuracy"]), test=float(facts["test_accuracy"])),
-        densities=tuple(
-            (str(layer), LayerDensity(weights=float(density["weights"]), inputs=float(density["inputs"])))
-            for layer, density in facts["densities"].items()
-        ),
-    )
-
-
 class Bench:
     """Everything that designs of one study share.
 
     Args:
         seed: of initial weights, batches and everything else that is random in training.
         cache: folder of trained halves; None keeps nothing.
+        stages: the ends of fine-tuning at which a search may ask for a half; none: only its end.
+
+    Raises:
+        LearningError: stages that do not rise to the recipe's epochs.
     """
 
-    def __init__(self, dataset: DatasetSpec, recipe: Recipe, seed: int, cache: Path | None) -> None:
+    def __init__(
+        self,
+        dataset: DatasetSpec,
+        recipe: Recipe,
+        seed: int,
+        cache: Path | None,
+        *,
+        stages: Sequence[Stage] = (),
+    ) -> None:
         self._dataset = dataset
         self._recipe = recipe
+        self.stages = checked_stages(stages, recipe.epochs)
         self._seed = seed
         self._cache = cache
         self._layers: dict[NetworkChoice, tuple[LayerInfo, ...]] = {}
@@ -197,24 +169,40 @@ class Bench:
 
     def half_path(self, half: AlgorithmicHalf) -> Path | None:
         """Return the folder of a trained half in the cache; None where nothing is kept."""
-        return self._home("half", fingerprint(half))
+        entry = self._half_entry(half)
+        return None if entry is None else entry.home
 
-    def train(self, half: AlgorithmicHalf) -> tuple[Trained, bool]:
-        """Return what training the half gives, and whether it was read from the cache.
+    def train(self, half: AlgorithmicHalf, stage: int | None = None) -> TrainedHalf:
+        """Return what training the half to the end of a stage gives; go on from where it was left.
+
+        Args:
+            stage: its number from 0; None for the last.
 
         Raises:
-            DivergedError: the loss became NaN or infinite.
+            DivergedError: the loss became NaN or infinite, now or when an equal half was trained.
+            LearningError: there is no such stage.
             TechniqueError: a choice does not fit its layer.
         """
-        home = self.half_path(half)
-        if home is None:
-            return self._train(half)[1], False
-        with _locked(home):
-            if not home.is_dir():
-                model, trained = self._train(half)
-                _publish(home, model, trained_to_json(trained))
-                return trained, False
-        return trained_from_json(json.loads((home / FACTS).read_text(encoding="utf-8"))), True
+        until = self._end_of(stage)
+        entry = self._half_entry(half)
+        if entry is None:
+            return self._train(half, until, None)
+        known = None if until == self._recipe.epochs else until
+        found = entry.trained(known)  # files appear whole: who only reads need not wait for who trains
+        if found is None:
+            with entry.locked():
+                found = entry.trained(known)
+                if found is None:
+                    entry.raise_failure(until)
+                    return self._train(half, until, entry)
+        return TrainedHalf(trained=found, cached=True)
+
+    def _end_of(self, stage: int | None) -> int:
+        if stage is None:
+            return self._recipe.epochs
+        if not 0 <= stage < len(self.stages):
+            raise LearningError(f"stages are 0 to {len(self.stages) - 1}, but stage {stage} is asked for")
+        return self.stages[stage].epochs
 
     def accuracy(self, half: AlgorithmicHalf, weights: Path) -> Accuracy:
         """Return the accuracy of saved weights.
@@ -226,53 +214,121 @@ class Bench:
         restructure_model(model, replacements_of(half))
         restore_model(model, choices_of(half), load_file(weights))
         model.eval()
+        return self._accuracy(model)
+
+    def _train(self, half: AlgorithmicHalf, until: int, entry: Entry | None) -> TrainedHalf:
+        """Train to an epoch at which a stage ends; keep what is found there and on the way.
+
+        The entry, if there is one, must be locked.
+        """
+        started = time.perf_counter()
+        dense, waited_s = self._pretrained(half.network)
+        training = self._fine_tuning(half, dense)
+        checkpoint = None if entry is None else _followed(training, entry, until)
+        begun = training.epoch
+        ends = [stage.epochs for stage in self.stages if begun <= stage.epochs <= until]
+        try:
+            for end in ends if entry is not None else [until]:
+                training.run(end, checkpoint=checkpoint)
+                if entry is not None and end < until and entry.trained(end) is None:
+                    entry.keep_stage(end, self._measured(copy_model(training.model), half))
+        except DivergedError as error:
+            if entry is not None:
+                entry.keep_failure(error)
+            raise
+        trained = self._measured(training.model, half)
+        if entry is not None and until < self._recipe.epochs:
+            entry.keep_stage(until, trained)
+        elif entry is not None:
+            entry.publish(training.model, trained_to_json(trained))
+        return TrainedHalf(
+            trained=trained,
+            cached=False,
+            epochs=sum(share_at(self.stages, record.epoch) for record in training.history[begun:]),
+            seconds=time.perf_counter() - started - waited_s,
+        )
+
+    def _fine_tuning(self, half: AlgorithmicHalf, dense: nn.Module) -> Training:
+        """Return the training of a half that begins with the dense network, which it changes."""
+        teacher = copy.deepcopy(dense) if self._recipe.distillation else None
+        restructure_model(dense, replacements_of(half))
+        compress_model(dense, choices_of(half))
+        return fine_tuning(
+            dense,
+            self.splits,
+            self._recipe,
+            half.learning,
+            seed=self._seed,
+            teacher=teacher,
+            stages=self.stages,
+        )
+
+    def _measured(self, model: nn.Module, half: AlgorithmicHalf) -> Trained:
+        """Bake a trained network, in place, and return what it is worth."""
+        choices = choices_of(half)
+        bake_model(model, choices)
+        densities = measure_densities(model, choices, self.splits.validation.images[:MEASURED_EXAMPLES])
+        return Trained(accuracy=self._accuracy(model), densities=tuple(densities.items()))
+
+    def _accuracy(self, model: nn.Module) -> Accuracy:
         return Accuracy(
             validation=accuracy(model, self.splits.validation), test=accuracy(model, self.splits.test)
         )
 
-    def _train(self, half: AlgorithmicHalf) -> tuple[nn.Module, Trained]:
-        choices = choices_of(half)
-        model = self._pretrained(half.network)
-        restructure_model(model, replacements_of(half))
-        compress_model(model, choices)
-        teacher = self._pretrained(half.network) if self._recipe.distillation else None
-        outcome = fine_tune(model, self.splits, self._recipe, half.learning, seed=self._seed, teacher=teacher)
-        bake_model(model, choices)
-        images = self.splits.validation.images[:MEASURED_EXAMPLES]
-        densities = measure_densities(model, choices, images)
-        return model, Trained(
-            accuracy=Accuracy(validation=outcome.validation_accuracy, test=outcome.test_accuracy),
-            densities=tuple(densities.items()),
-        )
-
-    def _pretrained(self, network: NetworkChoice) -> nn.Module:
-        """Return the dense network, pretrained once for all designs that start from it."""
+    def _pretrained(self, network: NetworkChoice) -> tuple[nn.Module, float]:
+        """Return the dense network, pretrained once for all designs, and the seconds of waiting for it."""
         model = self.build(network)
-        home = self._home("pretrained", fingerprint(network))
-        if home is None:
+        entry = self._entry("pretrained", fingerprint(network), {})
+        if entry is None:
             pretrain(model, self.splits, self._recipe, seed=self._seed)
-            return model
-        with _locked(home):
-            if not home.is_dir():
-                outcome = pretrain(model, self.splits, self._recipe, seed=self._seed)
-                facts: dict[str, object] = {"version": 1, "validation_accuracy": outcome.validation_accuracy}
-                _publish(home, model, facts)
-        model.load_state_dict(load_file(home / WEIGHTS))
-        return model.eval()
+            return model, 0.0
+        asked = time.perf_counter()
+        waited_s = 0.0
+        weights = entry.weights()
+        if weights is None:
+            with entry.locked():
+                waited_s = time.perf_counter() - asked
+                weights = entry.weights()
+                if weights is None:
+                    self._pretrain(model, entry)
+                    return model, waited_s
+        model.load_state_dict(weights)
+        return model.eval(), waited_s
 
-    def _home(self, kind: str, name: str) -> Path | None:
+    def _pretrain(self, model: nn.Module, entry: Entry) -> None:
+        entry.raise_failure(self._recipe.pretrain_epochs)
+        try:
+            outcome = pretrain(model, self.splits, self._recipe, seed=self._seed, checkpoint=entry.checkpoint)
+        except DivergedError as error:
+            entry.keep_failure(error)
+            raise
+        entry.publish(model, {"version": 1, "validation_accuracy": outcome.validation_accuracy})
+
+    def _half_entry(self, half: AlgorithmicHalf) -> Entry | None:
+        shares = smaller_shares(self.stages)
+        return self._entry("half", fingerprint(half), {"smaller_shares": list(shares)} if shares else {})
+
+    def _entry(self, kind: str, name: str, settings: Mapping[str, JsonValue]) -> Entry | None:
         if self._cache is None:
             return None
         # What trains a half beside the half itself. The data folder is left out: it holds the same data.
-        rest = {
+        rest: dict[str, JsonValue] = {
             "dataset": self._dataset.name,
             "train_examples": self._dataset.train_examples,
             "validation_examples": self._dataset.validation_examples,
             "recipe": self._recipe.model_dump(mode="json"),
             "seed": self._seed,
+            **settings,
         }
-        digest = hashlib.sha256(json.dumps([name, rest], sort_keys=True).encode()).hexdigest()[:20]
-        return self._cache / f"{kind}-{digest}"
+        return Entry(folder=self._cache, kind=kind, digest=digest([name, rest]))
+
+
+def _followed(training: Training, entry: Entry, until: int) -> Path | None:
+    """Go on from the entry's checkpoint; return the file if it is this training's to write."""
+    if entry.is_whole:  # only the facts of an earlier stage are missing: nothing will go on from here
+        return None
+    entry.discard()
+    return entry.checkpoint if training.follow(entry.checkpoint, until) else None
 
 
 def choices_of(half: AlgorithmicHalf) -> dict[str, tuple[Choice, ...]]:
@@ -283,25 +339,3 @@ def choices_of(half: AlgorithmicHalf) -> dict[str, tuple[Choice, ...]]:
 def replacements_of(half: AlgorithmicHalf) -> Structure:
     """Return which layers are replaced by several, before anything else is done."""
     return structure_of({layer.layer: layer.choices for layer in half.layers})
-
-
-@contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    """Hold the right to make one folder of the cache; a dead holder's lock is free again."""
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with home.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _publish(home: Path, model: nn.Module, facts: dict[str, object]) -> None:
-    """Write weights and facts into a temporary folder, and rename it when it is whole."""
-    building = Path(tempfile.mkdtemp(dir=home.parent, prefix=f".{home.name}."))
-    try:
-        state: dict[str, Tensor] = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-        save_file(state, building / WEIGHTS)
-        (building / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        building.rename(home)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise

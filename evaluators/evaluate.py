@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 
-from evaluators.bench import Bench, Traced, Trained, choices_of, replacements_of
+from evaluators.bench import Bench, Traced, choices_of, replacements_of
 from evaluators.cost.area import area_mm2
 from evaluators.cost.model import CostReport, cost
 from evaluators.scores import Accuracy, Facts, PassFacts, Scores, derive
 from evaluators.shapes import ImageShape
 from evaluators.techniques.dispatch import rewrite
 from evaluators.techniques.model import assume, observe
+from evaluators.trained import Trained
 from evaluators.workload.graph import Role, Workload
 from evaluators.workload.memory import peak_bits
 from hw_templates.accelerator import Accelerator
@@ -53,7 +54,11 @@ class Evaluation:
         scores: the measured scores; equal to `expected` where the design was gated.
         gated: a constraint is broken by the cost alone, and nothing was trained.
         trained: the trained half; None where gated, and where there are no examples to train on.
-        seconds: what `cost` and `training` took, and the `total`.
+        cached: the trained half was read, nothing was trained.
+        seconds: what `cost` and `training` really took, and the `total`, which has the waiting for an equal
+            half in another process and the reading of the cache in it too.
+        stage: how far it was trained; None: to the end of the recipe.
+        epochs: of fine-tuning that were run for this evaluation (`TrainedHalf.epochs`).
     """
 
     expected: Scores
@@ -63,6 +68,8 @@ class Evaluation:
     trained: Trained | None
     cached: bool
     seconds: dict[str, float]
+    stage: int | None = None
+    epochs: float = 0.0
 
     @property
     def unmapped(self) -> tuple[Unmapped, ...]:
@@ -93,16 +100,20 @@ def _ledger(report: CostReport) -> dict[str, object]:
     return {"version": 1, "rows": []} if report.infeasible else report.to_json()
 
 
-def evaluate(design: Design, bench: Bench, *, keeps: Callable[[Scores], bool]) -> Evaluation:
+def evaluate(
+    design: Design, bench: Bench, *, keeps: Callable[[Scores], bool], stage: int | None = None
+) -> Evaluation:
     """Walk one design from its choices to its scores.
 
     Args:
         keeps: the gate; whether the cost scores keep every constraint. Scores of a pass that the chip cannot
             run are not among them.
+        stage: train to the end of this stage of the bench; None for the last.
 
     Raises:
         HardwareError: the accelerator's parameters are not its template's.
         DivergedError: training met a NaN or an infinite loss.
+        LearningError: the bench has no such stage.
     """
     started = time.perf_counter()
     traced = bench.trace(design.network, design.learning, replacements_of(design.algorithm))
@@ -121,8 +132,10 @@ def evaluate(design: Design, bench: Bench, *, keeps: Callable[[Scores], bool]) -
             trained=None,
             cached=False,
             seconds={"cost": priced_at - started, "training": 0.0, "total": priced_at - started},
+            stage=stage,
         )
-    trained, cached = bench.train(design.algorithm)
+    answer = bench.train(design.algorithm, stage)
+    trained = answer.trained
     trained_at = time.perf_counter()
     measured = price(measure(asked, trained), accelerator, accuracy=trained.accuracy)
     done = time.perf_counter()
@@ -132,12 +145,14 @@ def evaluate(design: Design, bench: Bench, *, keeps: Callable[[Scores], bool]) -
         gated=False,
         priced=measured,
         trained=trained,
-        cached=cached,
+        cached=answer.cached,
         seconds={
             "cost": done - trained_at + priced_at - started,
-            "training": trained_at - priced_at,
+            "training": answer.seconds,
             "total": done - started,
         },
+        stage=stage,
+        epochs=answer.epochs,
     )
 
 

@@ -129,6 +129,11 @@ def limited(splits: DataSplits, *, train: int | None = None, validation: int | N
     )
 
 
+def stratified_share(split: Split, share: float) -> Split:
+    """Return a fixed, stratified share of a split, one example or more; a smaller is part of a larger."""
+    return _limited(split, max(1, round(share * len(split))))
+
+
 def _limited(split: Split, size: int | None) -> Split:
     if size is None or size >= len(split):
         return split

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,6 +55,18 @@ def bake_model(model: nn.Module, choices: Choices) -> None:
     for layer in compressible_layers(model).values():
         if parametrize.is_parametrized(layer, "weight"):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+
+
+def copy_model(model: nn.Module) -> nn.Module:
+    """Return a copy that may be baked while the model itself is trained further."""
+    copied = copy.deepcopy(model)
+    for part in copied.modules():
+        if parametrize.is_parametrized(part):
+            # torch keeps the parametrized weight as a property of a class made for the layer. A deep copy
+            # shares that class, and baking takes the property away: the copy gets a class of its own.
+            made = type(part)
+            part.__class__ = type(made.__name__, made.__bases__, dict(vars(made)))
+    return copied
 
 
 def restore_model(model: nn.Module, choices: Choices, state: Mapping[str, torch.Tensor]) -> None:

@@ -10,9 +10,9 @@ import pytest
 from codesign.problem import Problem
 from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
-from evaluators.bench import trained_from_json, trained_to_json
 from evaluators.evaluate import Evaluation, evaluate
 from evaluators.scores import Direction, ScoreError, Source, score, score_kinds
+from evaluators.trained import trained_from_json, trained_to_json
 from search_spaces.accelerator import AcceleratorChoice
 from search_spaces.design import Design
 from search_spaces.space import assemble
@@ -146,7 +146,7 @@ def test_a_killed_training_leaves_nothing_in_the_cache(
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("evaluators.bench.fine_tune", interrupted)
+    monkeypatch.setattr("evaluators.learning.training.Training.run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         problem.evaluate(design(study, problem), gate=True)
     assert not list(tmp_path.glob("half-*[!k]"))  # only lock files

@@ -15,19 +15,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from evaluators.data import DataSplits, Split, limited, load
-from evaluators.learning.backprop import (
-    DivergedError,
-    EpochRecord,
-    accuracy,
-    fine_tune,
-    one_thread,
-    peak_rate,
-    pretrain,
-)
+from evaluators.learning.backprop import accuracy, fine_tune, pretrain
+from evaluators.learning.checkpoint import EpochRecord
+from evaluators.learning.optimizer import peak_rate
 from evaluators.learning.recipe import Recipe
 from evaluators.learning.schedule import rate_at
+from evaluators.learning.training import DivergedError
 from evaluators.networks import build, layer_infos
 from evaluators.techniques import bake_model, compress_model
+from evaluators.threads import one_thread
 from search_spaces.choice import Choice
 from search_spaces.learning import Backpropagation, Optimizer
 from search_spaces.quantization import UniformQuantization

@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from evaluators.data.splits import DataSplits, Split
-from evaluators.learning.backprop import distillation_loss, fine_tune
+from evaluators.learning.backprop import fine_tune
 from evaluators.learning.recipe import Recipe
+from evaluators.learning.training import distillation_loss
 from search_spaces.learning import Backpropagation
 
 
