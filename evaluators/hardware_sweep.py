@@ -6,14 +6,16 @@ last bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
 from evaluators.bench import Traced
 from evaluators.cost.area import area_mm2
-from evaluators.cost.model import CostReport, cost_many
+from evaluators.cost.chip_table import ChipTable, chip_tables
+from evaluators.cost.many import Lack, table_totals
+from evaluators.cost.problem import Integers
 from evaluators.evaluate import Unmapped, parameter_bits
 from evaluators.scores import Accuracy, Facts, PassFacts, Scores, derive
 from evaluators.workload.graph import Workload
@@ -49,6 +51,43 @@ class PricedChip:
     reason: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Fleet:
+    """Accelerators built once, to be priced again and again.
+
+    Attributes:
+        accelerators: as they were listed.
+        built: those that can be built, each once; the others' reasons are in `reasons`.
+        tables: the built ones as arrays, with their indices in `built`.
+        areas_mm2: of the built ones.
+    """
+
+    accelerators: tuple[AcceleratorChoice, ...]
+    built: tuple[AcceleratorChoice, ...]
+    reasons: Mapping[AcceleratorChoice, str]
+    tables: tuple[tuple[Integers, ChipTable], ...]
+    areas_mm2: tuple[float, ...]
+
+
+def build_fleet(accelerators: Sequence[AcceleratorChoice]) -> Fleet:
+    """Build accelerators; why one cannot be built is noted, not raised."""
+    built: dict[AcceleratorChoice, Accelerator] = {}
+    reasons: dict[AcceleratorChoice, str] = {}
+    for choice in dict.fromkeys(accelerators):
+        try:
+            built[choice] = choice.build()
+        except HardwareError as error:
+            reasons[choice] = str(error)
+    chips = tuple(built.values())
+    return Fleet(
+        accelerators=tuple(accelerators),
+        built=tuple(built),
+        reasons=reasons,
+        tables=chip_tables(chips),
+        areas_mm2=tuple(area_mm2(chip) for chip in chips),
+    )
+
+
 def price_many(
     traced: Traced,
     accelerators: Sequence[AcceleratorChoice],
@@ -64,72 +103,95 @@ def price_many(
         passes: those whose energy, latency and traffic are costed. Peak memory is of the workload alone, so
             both passes' peaks are always there.
     """
-    built: dict[AcceleratorChoice, Accelerator] = {}
-    reasons: dict[AcceleratorChoice, str] = {}
-    for choice in dict.fromkeys(accelerators):
-        try:
-            built[choice] = choice.build()
-        except HardwareError as error:
-            reasons[choice] = str(error)
-    chips = tuple(built.values())
-    inference = _pass_facts(traced.inference, chips, asked=Pass.INFERENCE in passes)
-    training = _pass_facts(traced.training, chips, asked=Pass.TRAINING in passes)
+    return price_fleet(traced, build_fleet(accelerators), accuracy=accuracy, passes=passes)
+
+
+def price_fleet(
+    traced: Traced, fleet: Fleet, *, accuracy: Accuracy | None, passes: frozenset[Pass] = BOTH
+) -> tuple[PricedChip, ...]:
+    """Return what a rewritten network is worth on every accelerator of a fleet; see `price_many`."""
+    inference = _pass_costs(traced.inference, fleet, asked=Pass.INFERENCE in passes)
+    training = _pass_costs(traced.training, fleet, asked=Pass.TRAINING in passes)
     stored = parameter_bits(traced.inference)
     priced = {
-        choice: PricedChip(accelerator=choice, scores=None, reason=why) for choice, why in reasons.items()
+        choice: PricedChip(accelerator=choice, scores=None, reason=reason)
+        for choice, reason in fleet.reasons.items()
     }
-    for index, (choice, chip) in enumerate(built.items()):
+    for index, choice in enumerate(fleet.built):
         facts = Facts(
-            inference=inference[index][0],
-            training=training[index][0],
+            inference=inference[index].facts,
+            training=training[index].facts,
             storage_bits=stored,
-            area_mm2=area_mm2(chip),
+            area_mm2=fleet.areas_mm2[index],
             accuracy=accuracy,
         )
-        unmapped = inference[index][1] + training[index][1]
-        priced[choice] = PricedChip(accelerator=choice, scores=derive(facts), unmapped=unmapped)
-    return tuple(priced[choice] for choice in accelerators)
+        priced[choice] = PricedChip(
+            accelerator=choice,
+            scores=derive(facts),
+            unmapped=inference[index].unmapped + training[index].unmapped,
+        )
+    return tuple(priced[choice] for choice in fleet.accelerators)
 
 
-def _pass_facts(
-    workload: Workload, chips: Sequence[Accelerator], *, asked: bool
-) -> list[tuple[PassFacts, tuple[Unmapped, ...]]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _PassCost:
+    """One pass on one chip."""
+
+    facts: PassFacts
+    unmapped: tuple[Unmapped, ...]
+
+
+def _pass_costs(workload: Workload, fleet: Fleet, *, asked: bool) -> list[_PassCost]:
+    """Return one pass on every built chip of a fleet; one that was not asked for has no finite cost."""
     peak = float(peak_bits(workload))
     if not asked:
-        macs = sum(op.contraction.nest.macs for op in workload.ops if op.contraction is not None)
         facts = PassFacts(
             mapped=False,
             energy_pj=inf,
             contraction_energy_pj=inf,
             latency_s=inf,
-            macs=macs,
+            macs=sum(op.contraction.nest.macs for op in workload.ops if op.contraction is not None),
             dram_bits=inf,
             peak_bits=peak,
         )
-        return [(facts, ())] * len(chips)
-    return [(_facts(report, peak), _unmapped(report)) for report in cost_many(workload, chips)]
+        return [_PassCost(facts=facts, unmapped=())] * len(fleet.built)
+    costs: dict[int, _PassCost] = {}
+    for indices, table in fleet.tables:
+        costs |= zip(indices.tolist(), _table_costs(workload, table, peak), strict=True)
+    return [costs[index] for index in range(len(fleet.built))]
 
 
-def _facts(report: CostReport, peak: float) -> PassFacts:
-    return PassFacts(
-        mapped=not report.infeasible,
-        energy_pj=report.energy_pj,
-        contraction_energy_pj=report.contraction_energy_pj,
-        latency_s=report.latency_s,
-        macs=report.macs,
-        dram_bits=report.dram_bits,
-        peak_bits=peak,
+def _table_costs(workload: Workload, table: ChipTable, peak: float) -> list[_PassCost]:
+    totals = table_totals(workload, table)
+    rows = zip(
+        totals.energy_pj.tolist(),
+        totals.contraction_energy_pj.tolist(),
+        totals.latency_s.tolist(),
+        totals.dram_bits.tolist(),
+        totals.lacks,
+        strict=True,
     )
-
-
-def _unmapped(report: CostReport) -> tuple[Unmapped, ...]:
-    return tuple(
-        Unmapped(
-            op=row.op,
-            level=row.infeasible.level,
-            demand_bits=row.infeasible.demand_bits,
-            capacity_bits=row.infeasible.capacity_bits,
+    return [
+        _PassCost(
+            facts=PassFacts(
+                mapped=not lacks,
+                energy_pj=energy_pj,
+                contraction_energy_pj=contraction_energy_pj,
+                latency_s=latency_s,
+                macs=totals.macs,
+                dram_bits=dram_bits,
+                peak_bits=peak,
+            ),
+            unmapped=tuple(map(_unmapped, lacks)),
         )
-        for row in report.infeasible
-        if row.infeasible is not None
+        for energy_pj, contraction_energy_pj, latency_s, dram_bits, lacks in rows
+    ]
+
+
+def _unmapped(lack: Lack) -> Unmapped:
+    return Unmapped(
+        op=lack.op,
+        level=lack.room.level,
+        demand_bits=lack.room.demand_bits,
+        capacity_bits=lack.room.capacity_bits,
     )

@@ -10,7 +10,13 @@ import difflib
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Number = TypeVar("Number", float, "NDArray[np.float64]")
 
 
 class UnitError(ValueError):
@@ -96,7 +102,7 @@ def pj_to_joule(energy_pj: float) -> float:
     return energy_pj / PJ_PER_JOULE
 
 
-def cycles_to_seconds(cycles: float, clock_hz: float) -> float:
+def cycles_to_seconds(cycles: Number, clock_hz: Number) -> Number:
     """Return how long `cycles` last at `clock_hz`.
 
     >>> cycles_to_seconds(200, 200e6)
@@ -105,7 +111,7 @@ def cycles_to_seconds(cycles: float, clock_hz: float) -> float:
     return cycles / clock_hz
 
 
-def leakage_pj(power_mw: float, duration_s: float) -> float:
+def leakage_pj(power_mw: Number, duration_s: Number) -> Number:
     """Return the energy that `power_mw` of leakage costs over `duration_s`.
 
     >>> leakage_pj(1.0, 1e-9)
