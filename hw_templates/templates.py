@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from itertools import chain, pairwise
 from pathlib import Path
@@ -92,6 +92,7 @@ class AcceleratorTemplate:
         return None
 
 
+@cache
 def names() -> tuple[str, ...]:
     """Return the names of the catalog's templates, sorted."""
     folder = resources.files("hw_templates.catalog")
@@ -110,7 +111,8 @@ def load(name_or_path: str) -> AcceleratorTemplate:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise HardwareError(f"there is no template file {name_or_path!r}")
-        return parse(path.read_text("utf-8"), name=path.stem, where=str(path))
+        state = path.stat()
+        return _from_file(path, state.st_mtime_ns, state.st_size)
     near = difflib.get_close_matches(name_or_path, names(), n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise HardwareError(
@@ -123,6 +125,12 @@ def load(name_or_path: str) -> AcceleratorTemplate:
 def _from_catalog(name: str) -> AcceleratorTemplate:
     text = (resources.files("hw_templates.catalog") / f"{name}.yaml").read_text("utf-8")
     return parse(text, name=name, where=f"catalog/{name}.yaml")
+
+
+@lru_cache(maxsize=64)
+def _from_file(path: Path, changed_ns: int, size: int) -> AcceleratorTemplate:
+    """Return the template of a file as it was last changed: reading it takes as long as building hundreds."""
+    return parse(path.read_text("utf-8"), name=path.stem, where=str(path))
 
 
 def parse(text: str, *, name: str, where: str) -> AcceleratorTemplate:
@@ -185,13 +193,13 @@ def _references(value: object) -> set[str]:
 
 def _substitute(value: object, knobs: Mapping[str, KnobValue]) -> object:
     """Return `value` with `$name` replaced; text that is nothing but a reference takes the knob's type."""
+    if isinstance(value, str):
+        whole = _REFERENCE.fullmatch(value)
+        if whole:
+            return knobs[whole.group(1)]
+        return _REFERENCE.sub(lambda match: str(knobs[match.group(1)]), value) if "$" in value else value
     if isinstance(value, Mapping):
         return {key: _substitute(item, knobs) for key, item in value.items()}
     if isinstance(value, list):
         return [_substitute(item, knobs) for item in value]
-    if not isinstance(value, str):
-        return value
-    whole = _REFERENCE.fullmatch(value)
-    if whole:
-        return knobs[whole.group(1)]
-    return _REFERENCE.sub(lambda match: str(knobs[match.group(1)]), value)
+    return value

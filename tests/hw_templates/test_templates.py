@@ -1,6 +1,7 @@
 """Contract over the catalog, and what a wrong chip file is told."""
 
 import math
+from importlib import resources
 
 import pytest
 from hypothesis import given, settings
@@ -60,6 +61,16 @@ def test_a_larger_buffer_costs_area_and_energy_per_access():
             assert by_name[level.name].area_mm2 > level.area_mm2
         else:
             assert by_name[level.name] == level
+
+
+def test_a_template_file_that_changed_is_read_anew(tmp_path):
+    path = tmp_path / "own.yaml"
+    text = (resources.files("hw_templates.catalog") / "tpu_like.yaml").read_text("utf-8")
+    path.write_text(text, "utf-8")
+    before = templates.load(str(path)).build()
+    assert templates.load(str(path)) is templates.load(str(path))
+    path.write_text(text.replace("clock: 700 MHz", "clock: 1400 MHz"), "utf-8")
+    assert templates.load(str(path)).build().clock_hz == 2 * before.clock_hz
 
 
 def test_wrong_parameters_are_answered_with_the_legal_ones():
