@@ -9,7 +9,7 @@ from functools import singledispatch
 from search_spaces.choice import Choice
 from search_spaces.codes import CodedQuantization
 from search_spaces.design import Design, LayerDesign
-from search_spaces.quantization import FullPrecision, UniformQuantization
+from search_spaces.quantization import FullPrecision, PostTraining, UniformQuantization
 from search_spaces.smartdeal import SmartDeal
 from search_spaces.sparsity import Unstructured
 
@@ -66,6 +66,11 @@ def _(choice: CodedQuantization) -> str:
 
 
 @_choice_text.register
+def _(choice: PostTraining) -> str:
+    return f"{_choice_text(choice.quantization)} after training"
+
+
+@_choice_text.register
 def _(choice: SmartDeal) -> str:
     pruned = f", {choice.prune_fraction:.0%} of rows removed" if choice.prune_fraction else ""
     return f"smartdeal {choice.coefficient_bits}+{choice.basis_bits} bits, theta {choice.threshold:g}{pruned}"
@@ -74,10 +79,13 @@ def _(choice: SmartDeal) -> str:
 def bits_text(design: Design) -> str:
     """Return the mean weight and activation bits over the layers, for a narrow table."""
     pairs = [
-        (choice.weight_bits, choice.activation_bits)
+        (made.weight_bits, made.activation_bits)
         for layer in design.layers
         for choice in layer.choices
-        if isinstance(choice, UniformQuantization | CodedQuantization)
+        if isinstance(
+            made := choice.quantization if isinstance(choice, PostTraining) else choice,
+            UniformQuantization | CodedQuantization,
+        )
     ]
     if not pairs:
         return "fp32"

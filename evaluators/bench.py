@@ -36,9 +36,11 @@ from evaluators.techniques.model import (
     bake_model,
     compress_model,
     copy_model,
+    finish_model,
     measure_densities,
     restore_model,
 )
+from evaluators.techniques.post_training import is_calibrated_only
 from evaluators.techniques.structure import (
     Structure,
     choices_of_parts,
@@ -55,6 +57,7 @@ from search_spaces.design import AlgorithmicHalf, fingerprint
 from search_spaces.learning import Backpropagation
 from search_spaces.network import NetworkChoice
 
+CALIBRATION_EXAMPLES = 512  # training images; our choice, TFLite's guide asks for some hundred
 MEASURED_EXAMPLES = 512  # validation examples over which the zeros of activations are counted
 
 
@@ -212,7 +215,7 @@ class Bench:
         """
         model = self.build(half.network)
         restructure_model(model, replacements_of(half))
-        restore_model(model, choices_of(half), load_file(weights))
+        restore_model(model, choices_of(half), load_file(weights), self._example)
         model.eval()
         return self._accuracy(model)
 
@@ -227,8 +230,9 @@ class Bench:
         checkpoint = None if entry is None else _followed(training, entry, until)
         begun = training.epoch
         ends = [stage.epochs for stage in self.stages if begun <= stage.epochs <= until]
+        last = [] if _is_only_calibrated(half) else [until]
         try:
-            for end in ends if entry is not None else [until]:
+            for end in ends if entry is not None and last else last:
                 training.run(end, checkpoint=checkpoint)
                 if entry is not None and end < until and entry.trained(end) is None:
                     entry.keep_stage(end, self._measured(copy_model(training.model), half))
@@ -252,7 +256,7 @@ class Bench:
         """Return the training of a half that begins with the dense network, which it changes."""
         teacher = copy.deepcopy(dense) if self._recipe.distillation else None
         restructure_model(dense, replacements_of(half))
-        compress_model(dense, choices_of(half))
+        compress_model(dense, choices_of(half), self._example)
         return fine_tuning(
             dense,
             self.splits,
@@ -264,11 +268,17 @@ class Bench:
         )
 
     def _measured(self, model: nn.Module, half: AlgorithmicHalf) -> Trained:
-        """Bake a trained network, in place, and return what it is worth."""
+        """Finish and bake a trained network, in place, and return what it is worth."""
         choices = choices_of(half)
+        finish_model(model.eval(), choices, self.splits.train.images[:CALIBRATION_EXAMPLES])
         bake_model(model, choices)
         densities = measure_densities(model, choices, self.splits.validation.images[:MEASURED_EXAMPLES])
         return Trained(accuracy=self._accuracy(model), densities=tuple(densities.items()))
+
+    @property
+    def _example(self) -> torch.Tensor:
+        """One image of zeros."""
+        return torch.zeros(1, *self.splits.input_shape)
 
     def _accuracy(self, model: nn.Module) -> Accuracy:
         return Accuracy(
@@ -334,6 +344,11 @@ def _followed(training: Training, entry: Entry, until: int) -> Path | None:
 def choices_of(half: AlgorithmicHalf) -> dict[str, tuple[Choice, ...]]:
     """Return the choices of each layer, in the order in which they act; replaced layers by their parts."""
     return choices_of_parts({layer.layer: layer.choices for layer in half.layers})
+
+
+def _is_only_calibrated(half: AlgorithmicHalf) -> bool:
+    """Say whether a half is the dense network with its levels fitted, so that nothing is trained."""
+    return not replacements_of(half) and is_calibrated_only(choices_of(half))
 
 
 def replacements_of(half: AlgorithmicHalf) -> Structure:

@@ -14,6 +14,7 @@ from evaluators.scores import Accuracy, Facts, PassFacts, Scores, derive
 from evaluators.shapes import ImageShape
 from evaluators.techniques.dispatch import rewrite
 from evaluators.techniques.model import assume, observe
+from evaluators.techniques.quantization import in_reading_order
 from evaluators.trained import Trained
 from evaluators.workload.graph import Role, Workload
 from evaluators.workload.memory import peak_bits
@@ -162,7 +163,7 @@ def compress(traced: Traced, half: AlgorithmicHalf) -> Traced:
 
 
 def _rewritten(workload: Workload, half: AlgorithmicHalf) -> Workload:
-    steps = [(layer, choice) for layer, several in choices_of(half).items() for choice in several]
+    steps = in_reading_order(choices_of(half))
     return reduce(lambda done, step: rewrite(step[1], done, step[0]), steps, workload)
 
 

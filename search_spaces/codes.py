@@ -10,6 +10,8 @@ from search_spaces.choice import SpaceError, choice
 LEGAL_BITS = (2, 3, 4, 5, 6, 7, 8, 16)
 """One bit needs another quantizer (sign and scale); 9 to 15 bits have no datapath in the catalog."""
 
+FULL_BITS = 32  # floating point: not quantized
+
 POWER_BITS = (3, 4, 5, 6, 7, 8)  # a sign and an exponent; two bits would leave one power, which is `Ternary`
 
 
@@ -35,6 +37,17 @@ class Rounding(Enum):
 def _check_bits(name: str, bits: int, legal: tuple[int, ...]) -> None:
     if type(bits) is not int or bits not in legal:
         raise SpaceError(f"the bits of {name} must be one of {list(legal)}, but got bits={bits!r}")
+
+
+@choice(family="code")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Float:
+    """32-bit floating point: the weights, or the activations, stay as they are."""
+
+    @property
+    def bits(self) -> int:
+        """Bits a value."""
+        return FULL_BITS
 
 
 @choice(family="code")
@@ -168,8 +181,8 @@ class Affine:
             )
 
 
-WeightCode = Sign | Ternary | PowerOfTwo | DoReFa | Affine
-ActivationCode = Lsq | DoReFa | Pact
+WeightCode = Float | Sign | Ternary | PowerOfTwo | DoReFa | Affine
+ActivationCode = Float | Lsq | DoReFa | Pact
 
 
 @choice(family="quantization")

@@ -3,12 +3,21 @@
 import importlib
 import pkgutil
 
-from evaluators.techniques.dispatch import TechniqueError, apply, bake, restore, rewrite, stored_density
+from evaluators.techniques.dispatch import (
+    TechniqueError,
+    apply,
+    bake,
+    finish,
+    restore,
+    rewrite,
+    stored_density,
+)
 from evaluators.techniques.model import (
     Choices,
     LayerDensity,
     bake_model,
     compress_model,
+    finish_model,
     measure_densities,
     observe,
     restore_model,
@@ -26,6 +35,8 @@ __all__ = [
     "bake",
     "bake_model",
     "compress_model",
+    "finish",
+    "finish_model",
     "measure_densities",
     "observe",
     "restore",

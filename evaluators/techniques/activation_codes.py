@@ -9,7 +9,7 @@ from torch import nn
 
 from evaluators.techniques.quantizers import SMALLEST_SCALE, ActivationQuantizer
 from evaluators.techniques.weight_codes import straight_through, unit_levels
-from search_spaces.codes import DoReFa, Lsq, Pact
+from search_spaces.codes import DoReFa, Float, Lsq, Pact
 
 
 class UnitActivation(nn.Module):
@@ -56,6 +56,11 @@ def activation_module(code: object, *, calibrated: bool) -> nn.Module:
         calibrated: its state will be loaded, so the first batch must not set it.
     """
     raise TypeError(f"no activation code is a {type(code).__name__}")
+
+
+@activation_module.register
+def _(code: Float, *, calibrated: bool) -> nn.Module:
+    return nn.Identity()
 
 
 @activation_module.register

@@ -17,6 +17,7 @@ from evaluators.techniques.dispatch import apply, bake, restore, rewrite, stored
 from evaluators.techniques.passes import is_training
 from evaluators.techniques.quantization import (
     SCALE_BITS,
+    input_bits,
     quantizable,
     quantize_input,
     rewritten_inference,
@@ -24,7 +25,7 @@ from evaluators.techniques.quantization import (
 )
 from evaluators.techniques.weight_codes import CodedWeight, ranges_per_weight
 from evaluators.workload.graph import Workload
-from search_spaces.codes import Affine, CodedQuantization, DoReFa, PowerOfTwo
+from search_spaces.codes import Affine, CodedQuantization, DoReFa, Float, PowerOfTwo
 
 EXPONENT_BITS = 8  # a filter's largest power of two: an exponent as wide as single precision's
 
@@ -33,6 +34,11 @@ EXPONENT_BITS = 8  # a filter's largest power of two: an exponent as wide as sin
 def scale_bits(code: object, shape: tuple[int, ...]) -> float:
     """Return the bits that a code stores beside the weights: here one 32-bit scale a filter."""
     return float(SCALE_BITS * shape[0])
+
+
+@scale_bits.register
+def _(code: Float, shape: tuple[int, ...]) -> float:
+    return 0.0
 
 
 @scale_bits.register
@@ -67,6 +73,11 @@ def _(choice: CodedQuantization, layer: nn.Module) -> None:
 def _(choice: CodedQuantization, layer: nn.Module) -> None:
     layer = quantizable(layer, type(layer).__name__)
     quantize_input(layer, activation_module(choice.activations, calibrated=True))
+
+
+@input_bits.register
+def _(choice: CodedQuantization) -> int:
+    return choice.activation_bits
 
 
 @rewrite.register

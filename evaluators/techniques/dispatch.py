@@ -1,8 +1,9 @@
-"""What every technique says about its choice: five functions, dispatched on the choice's type.
+"""What every technique says about its choice: six functions, dispatched on the choice's type.
 
 A technique is one module of this folder. It registers, for the type of its frozen choice:
 
 - `apply`: what the choice does to a torch layer while the network is trained;
+- `finish`: what it does once training is over, if anything;
 - `bake`: what replaces that once training is over, so that the weights are what the chip stores;
 - `restore`: what a fresh layer needs before saved, baked weights are loaded into it;
 - `rewrite`: what the choice does to the workload;
@@ -44,6 +45,15 @@ def apply(choice: object, layer: Layer, name: str) -> None:
         TechniqueError: no technique for this type, or the choice does not fit the layer.
     """
     raise _unknown(choice)
+
+
+@singledispatch
+def finish(choice: object, layer: Layer, name: str) -> bool:
+    """Change a trained layer in place, before it is baked, and say whether anything changed.
+
+    Most choices have nothing to do here.
+    """
+    return False
 
 
 @singledispatch

@@ -12,8 +12,9 @@ from torch.nn.utils import parametrize
 
 from evaluators.networks.layers import Layer, compressible_layers
 from evaluators.shapes import ActivationStorage
-from evaluators.techniques.dispatch import TechniqueError, apply, bake, restore, stored_density
+from evaluators.techniques.dispatch import TechniqueError, apply, bake, finish, restore, stored_density
 from evaluators.techniques.passes import is_training
+from evaluators.techniques.shared_inputs import quantize_at_source, sources_of
 from evaluators.workload.graph import Workload
 from search_spaces.choice import Choice
 
@@ -34,14 +35,44 @@ class LayerDensity:
     inputs: float
 
 
-def compress_model(model: nn.Module, choices: Choices) -> None:
+def compress_model(model: nn.Module, choices: Choices, example: torch.Tensor | None = None) -> None:
     """Apply every choice to a pretrained network, in place; fine-tuning comes next.
+
+    Args:
+        model: the network.
+        choices: of each layer.
+        example: (b, c, h, w) of any values: with it, what several layers or a sum read is quantized where
+            it is made. Without it each layer quantizes its input for itself alone.
 
     Raises:
         TechniqueError: a layer that the network has not, or a choice that does not fit its layer.
     """
-    for layer, name, choice in _walk(model, choices):
+    steps = _walk(model, choices)
+    sources = {} if example is None else sources_of(model, example)
+    for layer, name, choice in steps:
         apply(choice, layer, name)
+    quantize_at_source(model, choices, sources)
+
+
+def finish_model(model: nn.Module, choices: Choices, images: torch.Tensor) -> bool:
+    """Do what comes after training, in place: fit the levels of post-training quantization.
+
+    Args:
+        model: the trained network, in evaluation mode.
+        choices: of each layer.
+        images: (n, c, h, w), training examples from which the ranges of activations are taken.
+
+    Returns:
+        Whether anything changed, so that the accuracy is another one.
+    """
+    sources = sources_of(model, images[:1])
+    changed = [finish(choice, layer, name) for layer, name, choice in _walk(model, choices)]
+    if not any(changed):
+        return False
+    quantize_at_source(model, choices, sources)
+    with torch.no_grad():
+        model(images)
+    return True
 
 
 def bake_model(model: nn.Module, choices: Choices) -> None:
@@ -69,14 +100,27 @@ def copy_model(model: nn.Module) -> nn.Module:
     return copied
 
 
-def restore_model(model: nn.Module, choices: Choices, state: Mapping[str, torch.Tensor]) -> None:
+def restore_model(
+    model: nn.Module,
+    choices: Choices,
+    state: Mapping[str, torch.Tensor],
+    example: torch.Tensor | None = None,
+) -> None:
     """Make a freshly built network the baked one whose state was saved; predictions are identical.
+
+    Args:
+        model: the fresh network.
+        choices: of each layer.
+        state: of the baked network.
+        example: given if it was given to `compress_model`.
 
     Raises:
         TechniqueError: the state is not that of this network under these choices.
     """
+    sources = {} if example is None else sources_of(model, example)
     for layer, _, choice in _walk(model, choices):
         restore(choice, layer)
+    quantize_at_source(model, choices, sources)
     try:
         model.load_state_dict(dict(state), strict=True)
     except RuntimeError as error:

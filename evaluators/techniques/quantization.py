@@ -17,6 +17,8 @@ Conventions of the workload:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from functools import singledispatch
 
 import torch
 from torch import nn
@@ -28,6 +30,8 @@ from evaluators.techniques.integer_pipeline import requantized_with
 from evaluators.techniques.passes import is_training
 from evaluators.techniques.quantizers import ActivationQuantizer, WeightQuantizer
 from evaluators.workload.graph import Workload
+from search_spaces.choice import Choice
+from search_spaces.codes import FULL_BITS
 from search_spaces.quantization import FullPrecision, Granularity, UniformQuantization
 
 SCALE_BITS = 32  # a float, or a fixed-point multiplier and its shift (Jacob et al., CVPR 2018, eq. 6)
@@ -52,8 +56,10 @@ def _(choice: FullPrecision, layer: nn.Module) -> None:
 
 @rewrite.register
 def _(choice: FullPrecision, workload: Workload, layer: str) -> Workload:
-    workload.contractions_of(layer)  # refuses a layer that is not there, as every technique does
-    return workload
+    tensors = workload.inputs_of(layer)
+    if not is_training(workload):
+        tensors = requantized_with(workload.structure, layer)
+    return _with_inputs(workload, tensors, FULL_BITS)
 
 
 @stored_density.register
@@ -64,24 +70,29 @@ def _(choice: FullPrecision, layer: nn.Module) -> float:
 @apply.register
 def _(choice: UniformQuantization, layer: nn.Module, name: str) -> None:
     layer = quantizable(layer, name)
-    quantizer = WeightQuantizer(layer.weight, choice.weight_bits, choice.granularity)
-    parametrize.register_parametrization(layer, "weight", quantizer)
-    quantize_input(layer, ActivationQuantizer(choice.activation_bits))
+    if choice.weight_bits < FULL_BITS:
+        quantizer = WeightQuantizer(layer.weight, choice.weight_bits, choice.granularity)
+        parametrize.register_parametrization(layer, "weight", quantizer)
+    if choice.activation_bits < FULL_BITS:
+        quantize_input(layer, ActivationQuantizer(choice.activation_bits))
 
 
 @bake.register
 def _(choice: UniformQuantization, layer: nn.Module) -> None:
     """Keep the scale, by which the stored integers are the weight divided."""
-    quantizers = [part for part in layer.modules() if isinstance(part, WeightQuantizer)]
-    layer.register_buffer("weight_scale", quantizers[0].scale.clone())
+    for part in list(layer.modules()):
+        if isinstance(part, WeightQuantizer):
+            layer.register_buffer("weight_scale", part.scale.clone())
 
 
 @restore.register
 def _(choice: UniformQuantization, layer: nn.Module) -> None:
     layer = quantizable(layer, type(layer).__name__)
-    filters = layer.weight.shape[0] if choice.granularity is Granularity.PER_CHANNEL else 1
-    layer.register_buffer("weight_scale", torch.ones(filters, *[1] * (layer.weight.ndim - 1)))
-    quantize_input(layer, ActivationQuantizer(choice.activation_bits, calibrated=True))
+    if choice.weight_bits < FULL_BITS:
+        filters = layer.weight.shape[0] if choice.granularity is Granularity.PER_CHANNEL else 1
+        layer.register_buffer("weight_scale", torch.ones(filters, *[1] * (layer.weight.ndim - 1)))
+    if choice.activation_bits < FULL_BITS:
+        quantize_input(layer, ActivationQuantizer(choice.activation_bits, calibrated=True))
 
 
 @rewrite.register
@@ -90,6 +101,7 @@ def _(choice: UniformQuantization, workload: Workload, layer: str) -> Workload:
         return rewritten_training(workload, layer, choice.activation_bits)
     shape = workload.tensors[workload.weight_of(layer)].shape
     scales = shape[0] if choice.granularity is Granularity.PER_CHANNEL else 1
+    scales = scales if choice.weight_bits < FULL_BITS else 0
     return rewritten_inference(
         workload,
         layer,
@@ -104,13 +116,29 @@ def _(choice: UniformQuantization, layer: nn.Module) -> float:
     return 1.0
 
 
+@singledispatch
+def input_bits(choice: object) -> int | None:
+    """Return the bits at which a choice has its layer's input; None where it does not say."""
+    return None
+
+
+@input_bits.register
+def _(choice: FullPrecision) -> int:
+    return FULL_BITS
+
+
+@input_bits.register
+def _(choice: UniformQuantization) -> int:
+    return choice.activation_bits
+
+
 def rewritten_training(workload: Workload, layer: str, activation_bits: int) -> Workload:
     """Return a training step whose saved inputs of a layer are quantized."""
     inputs = workload.inputs_of(layer)
-    return workload.rewrite(
-        bits={index: _widest(workload, index, activation_bits) for index in inputs},
-        index_bits=dict.fromkeys(inputs, CLIP_MASK_BITS),
-    )
+    narrower = _with_inputs(workload, inputs, activation_bits)
+    if activation_bits == FULL_BITS:
+        return narrower
+    return narrower.rewrite(index_bits=dict.fromkeys(inputs, CLIP_MASK_BITS))
 
 
 def rewritten_inference(
@@ -123,9 +151,8 @@ def rewritten_inference(
     """
     weight = workload.weight_of(layer)
     pipeline = requantized_with(workload.structure, layer)
-    bits = {index: _widest(workload, index, activation_bits) for index in pipeline}
-    return workload.rewrite(
-        bits=bits | {weight: _stored_weight_bits(workload, weight, weight_bits)},
+    return _with_inputs(workload, pipeline, activation_bits).rewrite(
+        bits={weight: _stored_weight_bits(workload, weight, weight_bits)},
         index_bits={weight: float(workload.index_bits[weight]) + scale_bits},
     )
 
@@ -134,6 +161,25 @@ def _stored_weight_bits(workload: Workload, weight: int, bits: int) -> float:
     """Return the bits of a stored weight; one with a code of its own (SmartDeal's) keeps it."""
     stored, as_traced = float(workload.bits[weight]), workload.tensors[weight].dtype_bits
     return stored if stored < as_traced else bits
+
+
+def _with_inputs(workload: Workload, tensors: tuple[int, ...], bits: int) -> Workload:
+    """Return the workload with activations at the bits of one more reader, never at fewer than they have.
+
+    A reader of 32 bits leaves nothing for the others to narrow, so `in_reading_order` puts it last.
+    """
+    if bits >= FULL_BITS:
+        return workload.rewrite(bits={index: workload.tensors[index].dtype_bits for index in tensors})
+    return workload.rewrite(bits={index: _widest(workload, index, bits) for index in tensors})
+
+
+def in_reading_order(choices: Mapping[str, Sequence[Choice]]) -> list[tuple[str, Choice]]:
+    """Return every layer's choices one by one; those that read 32 bits last, and else in their order.
+
+    A rewrite knows of a tensor's other readers only by the bits that they left, which 32 are not told from.
+    """
+    steps = [(layer, choice) for layer, several in choices.items() for choice in several]
+    return sorted(steps, key=lambda step: (input_bits(step[1]) or 0) >= FULL_BITS)
 
 
 def _widest(workload: Workload, index: int, bits: int) -> float:
@@ -166,6 +212,14 @@ def pass_inputs(model: nn.Module) -> None:
     for part in list(model.modules()):
         if INPUT_QUANTIZER in dict(part.named_children()):
             part.add_module(INPUT_QUANTIZER, nn.Identity())
+
+
+def leave_input(layer: Layer) -> bool:
+    """Take the quantizer from before a layer, whose state keeps it; say whether it was there."""
+    hooks = [number for number, hook in layer._forward_pre_hooks.items() if hook is _quantized_input]
+    for number in hooks:
+        del layer._forward_pre_hooks[number]
+    return bool(hooks)
 
 
 def _quantized_input(layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from evaluators.techniques.fake_quantize import fake_quantize, symmetric_range, unsigned_range
 from evaluators.techniques.smartdeal_projection import exponents_of, limited_power_of_two
-from search_spaces.codes import Affine, DoReFa, PowerOfTwo, Rounding, Sign, Ternary
+from search_spaces.codes import Affine, DoReFa, Float, PowerOfTwo, Rounding, Sign, Ternary, WeightCode
 from search_spaces.quantization import Granularity
 
 TERNARY_SHARE = 0.7  # of the mean magnitude, below which a weight is zero: Li et al., arXiv 1605.04711, eq. 6
@@ -32,6 +32,11 @@ def coded(code: object, weight: torch.Tensor, training: bool) -> torch.Tensor:
         training: stochastic rounding, where a code has it, is for training only.
     """
     raise TypeError(f"no weight code is a {type(code).__name__}")
+
+
+@coded.register
+def _(code: Float, weight: torch.Tensor, training: bool) -> torch.Tensor:
+    return weight
 
 
 @coded.register
@@ -121,7 +126,7 @@ def _stochastically_rounded(values: torch.Tensor, scale: torch.Tensor) -> torch.
 class CodedWeight(nn.Module):
     """A parametrization: the weight on the levels of its code."""
 
-    def __init__(self, code: Sign | Ternary | PowerOfTwo | DoReFa | Affine) -> None:
+    def __init__(self, code: WeightCode) -> None:
         """Take the code; ranges are those of the weight at hand, so there is nothing to fit."""
         super().__init__()
         self.code = code

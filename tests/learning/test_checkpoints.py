@@ -44,7 +44,7 @@ from search_spaces.codes import (
 )
 from search_spaces.decomposition import LowRank, Separable, Tucker2
 from search_spaces.learning import Backpropagation, Optimizer
-from search_spaces.quantization import FullPrecision, Granularity, UniformQuantization
+from search_spaces.quantization import FullPrecision, Granularity, PostTraining, UniformQuantization
 from search_spaces.smartdeal import CoefficientUpdate, SmartDeal
 from search_spaces.sparsity import NM, Dense, FilterPruned, RowPruned, Unstructured
 
@@ -58,6 +58,7 @@ TECHNIQUES: dict[str, dict[str, tuple[Choice, ...]]] = {
     "lsq per tensor": {
         CONV: (UniformQuantization(weight_bits=2, activation_bits=3, granularity=Granularity.PER_TENSOR),)
     },
+    "after training": {CONV: (PostTraining(quantization=W4),), LINEAR: (W4,)},
     "unstructured": {CONV: (Unstructured(density=0.3), W4), LINEAR: (Unstructured(density=0.5),)},
     "rows": {CONV: (RowPruned(density=0.5), W4)},
     "n:m": {CONV: (NM(n=2, m=4), W4)},

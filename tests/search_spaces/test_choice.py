@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 
 from search_spaces import choice as registry
 from search_spaces.choice import SpaceError, choice, families, family_of, from_json, to_json
-from search_spaces.quantization import LEGAL_BITS, FullPrecision, Granularity, UniformQuantization
+from search_spaces.quantization import (
+    LEGAL_BITS,
+    FullPrecision,
+    Granularity,
+    PostTraining,
+    UniformQuantization,
+)
 from search_spaces.sparsity import NM, Dense, FilterPruned, RowPruned, Unstructured
 
 
@@ -113,7 +119,7 @@ def test_every_registered_type_is_a_value(kind: type) -> None:
 def test_families_are_sorted_and_hold_their_types() -> None:
     assert list(families()) == sorted(families())
     assert families()["sparsity"] == (Dense, FilterPruned, NM, RowPruned, Unstructured)
-    assert families()["quantization"][-2:] == (FullPrecision, UniformQuantization)
+    assert families()["quantization"][-3:] == (FullPrecision, PostTraining, UniformQuantization)
     assert family_of(Dense()) == "sparsity"
 
 

@@ -270,6 +270,47 @@ def test_every_quantizer_can_be_chosen(quantizer: str, weights: Sign) -> None:
     assert ("conv.weight_bits" in ask.asked) == (quantizer not in ("sign", "ternary"))
 
 
+def test_affine_quantizers_have_granularity_groups_and_rounding() -> None:
+    fields = {"quantizer": "symmetric", "weight_bits": 4, "group_size": [0, 16], "rounding": "stochastic"}
+    ask = Scripted(group_size=16)
+    made = QuantizationSpace.model_validate(fields).suggest(ask, MIDDLE)
+    assert isinstance(made, CodedQuantization)
+    assert made.weights == Affine(bits=4, symmetric=True, group_size=16, rounding=Rounding.STOCHASTIC)
+    assert "conv.group_size" in ask.asked
+    whole = QuantizationSpace(quantizer=("affine",), granularity=Granularity.PER_TENSOR).suggest(ask, MIDDLE)
+    assert isinstance(whole, CodedQuantization)
+    assert whole.weights == Affine(bits=8, granularity=Granularity.PER_TENSOR)
+
+
+@pytest.mark.parametrize("quantizer", ["lsq", "affine"])
+def test_weights_alone_activations_alone_or_neither(quantizer: str) -> None:
+    space = QuantizationSpace(quantizer=(quantizer,), weight_bits=(4, 32), activation_bits=(8, 32))
+    made = {
+        (weights, activations): space.suggest(
+            Scripted(weight_bits=weights, activation_bits=activations), MIDDLE
+        )
+        for weights in (4, 32)
+        for activations in (8, 32)
+    }
+    assert made[32, 32] == FullPrecision()
+    for (weights, activations), choice in made.items():
+        layer = nn.Conv2d(8, 8, 3)
+        before = layer.weight.detach().clone()
+        images = _weight(2, 8, 5, 5)
+        apply(choice, layer, "conv")
+        layer(images)
+        assert torch.equal(layer.weight, before) == (weights == 32)
+        seen: list[torch.Tensor] = []
+        layer.register_forward_hook(lambda _layer, inputs, _output, seen=seen: seen.append(inputs[0]))
+        layer(images)
+        assert torch.equal(seen[0], images) == (activations == 32)
+
+
+def test_32_bits_for_both_have_a_choice_of_their_own() -> None:
+    with pytest.raises(SpaceError, match="is `FullPrecision`"):
+        UniformQuantization(weight_bits=32, activation_bits=32)
+
+
 def test_the_edge_policy_is_explicit() -> None:
     for bits, expected in (
         (8, UniformQuantization(weight_bits=8, activation_bits=8)),
@@ -289,6 +330,17 @@ def test_the_edge_policy_is_explicit() -> None:
         ({"weight_bits": 1}, "one bit a weight is `quantizer: sign`"),
         ({"edge_bits": 1}, "bits must be one of"),
         ({"quantizer": "power_of_two", "weight_bits": [2, 4]}, r"`weight_bits` has \[2\]"),
+        (
+            {"quantizer": ["dorefa", "pact", "lsq"], "mode": ["ptq", "qat"]},
+            "but dorefa and pact must be trained",
+        ),
+        ({"group_size": 8}, r"`group_size` is for the quantizers affine and symmetric, but .* \['lsq'\]"),
+        ({"rounding": "stochastic"}, "`rounding` is for the quantizers affine and symmetric"),
+        (
+            {"quantizer": "affine", "rounding": "stochastic", "mode": "ptq"},
+            "`rounding` needs `qat` in `mode`",
+        ),
+        ({"quantizer": "affine", "group_size": 8, "granularity": "per_tensor"}, "groups divide filters"),
     ],
 )
 def test_bad_fields_are_refused_when_the_study_is_read(fields: dict[str, object], message: str) -> None:

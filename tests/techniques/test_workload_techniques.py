@@ -12,6 +12,7 @@ from evaluators.networks import build
 from evaluators.techniques import LayerDensity, TechniqueError, observe, rewrite
 from evaluators.techniques.integer_pipeline import requantized_with
 from evaluators.techniques.passes import companions_of, is_training
+from evaluators.techniques.quantization import in_reading_order
 from evaluators.workload.errors import WorkloadError
 from evaluators.workload.graph import Role, Workload
 from evaluators.workload.trace import trace
@@ -90,21 +91,43 @@ def test_the_image_is_quantized_too() -> None:
 
 
 def test_a_tensor_with_two_readers_keeps_the_wider_bits() -> None:
-    """In a residual network the block's first convolution and the sum read one tensor."""
+    """A block that changes the shape has two convolutions that read one tensor."""
     workload = _workload("resnet")
-    first, second = "stage1.block1.conv1", "stage2.block1.conv1"
+    first, second = "stage2.block1.conv1", "stage2.block1.shortcut.conv"
     (shared,) = workload.inputs_of(first)
-    assert shared in requantized_with(workload.structure, second)
+    assert workload.inputs_of(second) == (shared,)
+    bits = {
+        first: UniformQuantization(weight_bits=4, activation_bits=3),
+        second: UniformQuantization(weight_bits=4, activation_bits=7),
+    }
     for order in ((first, second), (second, first)):
-        bits = {
-            first: UniformQuantization(weight_bits=4, activation_bits=3),
-            second: UniformQuantization(weight_bits=4, activation_bits=7),
-        }
         after = workload
         for layer in order:
             after = rewrite(bits[layer], after, layer)
         assert after.bits[shared] == 7
-        assert after.bits[workload.inputs_of(second)[0]] == 7
+    whole: dict[str, tuple[Choice, ...]] = {first: (FullPrecision(),), second: (bits[second],)}
+    assert [choice for _, choice in in_reading_order(whole)] == [bits[second], FullPrecision()]
+    after = functools.reduce(
+        lambda done, step: rewrite(step[1], done, step[0]), in_reading_order(whole), workload
+    )
+    assert after.bits[shared] == 32  # one reader wants all of it
+
+
+def test_what_waits_for_a_sum_has_the_bits_of_its_own_readers() -> None:
+    """The block's input is stored for its first convolution; the sum takes it as it is."""
+    workload = _workload("resnet")
+    inner, after_sum = "stage1.block1.conv1", "stage2.block1.conv1"
+    (skipped,) = workload.inputs_of(inner)
+    (summed,) = workload.inputs_of(after_sum)
+    assert skipped not in requantized_with(workload.structure, after_sum)
+    after = rewrite(UniformQuantization(weight_bits=4, activation_bits=7), workload, after_sum)
+    assert after.bits[summed] == 7
+    assert after.bits[skipped] == 32
+    (fused,) = workload.outputs_of("stage1.block1.conv2")  # the last operand of the sum: still an accumulator
+    assert after.bits[fused] == 7
+    (waiting,) = workload.outputs_of("stage2.block1.shortcut.conv")  # made before the sum's last operand
+    wide = rewrite(UniformQuantization(weight_bits=4, activation_bits=7), workload, "stage3.block1.conv1")
+    assert wide.bits[waiting] == 32
 
 
 def test_training_keeps_the_master_copy_and_saves_what_is_quantized() -> None:
