@@ -30,7 +30,7 @@ from evaluators.bench import Bench, replacements_of
 from evaluators.evaluate import compress, measure, price
 from evaluators.learning.recipe import Recipe
 from evaluators.scores import Accuracy, derive, score_kinds
-from evaluators.trained import Trained, trained_from_json
+from evaluators.trained import Trained, trained_from_json, trained_to_json
 from hw_templates.accelerator import Accelerator
 from hw_templates.chip_file import accelerator_from_yaml
 from search_spaces.design import Design, design_from_json, design_to_json
@@ -70,10 +70,11 @@ def export_design(folder: RunFolder, study: StudyFile, result: TrialResult, out:
     bench = Bench(
         dataset=dataset_spec(study.dataset), recipe=study.training, seed=study.seed, cache=folder.cache_path
     )
-    home = bench.half_path(design.algorithm)
-    if home is None or not (home / "weights.safetensors").is_file():
+    home, trained = bench.half_path(design.algorithm), bench.kept(design.algorithm)
+    if home is None or trained is None:
         raise ExportError(
-            f"the trained weights of trial {result.trial} are not in {folder.cache_path} any more"
+            f"the trained weights of trial {result.trial} are not in {folder.cache_path} any more, or are "
+            "damaged; a new run of the same study trains them again"
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,8 @@ def export_design(folder: RunFolder, study: StudyFile, result: TrialResult, out:
     building = Path(tempfile.mkdtemp(dir=out, prefix=f".{path.name}."))
     try:
         building.chmod(0o755)
-        _write(building, home, study, result, design)
+        shutil.copyfile(home / "weights.safetensors", building / "weights.safetensors")
+        _write(building, trained, study, result, design)
         building.rename(path)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
@@ -90,9 +92,7 @@ def export_design(folder: RunFolder, study: StudyFile, result: TrialResult, out:
     return path
 
 
-def _write(building: Path, home: Path, study: StudyFile, result: TrialResult, design: Design) -> None:
-    facts = json.loads((home / "facts.json").read_text(encoding="utf-8"))
-    shutil.copyfile(home / "weights.safetensors", building / "weights.safetensors")
+def _write(building: Path, trained: Trained, study: StudyFile, result: TrialResult, design: Design) -> None:
     dataset = study.dataset.model_copy(update={"data_root": None})
     data = {
         "version": VERSION,
@@ -105,7 +105,7 @@ def _write(building: Path, home: Path, study: StudyFile, result: TrialResult, de
     }
     (building / "design.yaml").write_text(yaml.safe_dump(data, sort_keys=False, width=110), encoding="utf-8")
     (building / "accelerator.yaml").write_text(design.accelerator.build().to_yaml(), encoding="utf-8")
-    scores = {"version": VERSION, "scores": dict(result.scores), "facts": facts}
+    scores = {"version": VERSION, "scores": dict(result.scores), "facts": trained_to_json(trained)}
     (building / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     (building / "README.md").write_text(_readme(study, result, design), encoding="utf-8")
 

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from evaluators.cache import Entry
+from evaluators.cache import Entry, Kind
 from evaluators.cost.model import cost
 from evaluators.data import registry as data
 from evaluators.data.splits import DataSplits, limited
@@ -30,6 +30,7 @@ from evaluators.learning.stages import LearningError, Stage, checked_stages, sha
 from evaluators.learning.training import DivergedError, Training
 from evaluators.networks import registry as networks
 from evaluators.networks.layers import layer_infos
+from evaluators.provenance import code_digest, data_digest, machine_facts, network_digest
 from evaluators.scores import Accuracy
 from evaluators.shapes import ImageShape, ShapesOnly
 from evaluators.techniques.model import (
@@ -88,6 +89,8 @@ class Bench:
         seed: of initial weights, batches and everything else that is random in training.
         cache: folder of trained halves; None keeps nothing.
         stages: the ends of fine-tuning at which a search may ask for a half; none: only its end.
+        shared: folder of trained halves that several runs share, beside a cache. Networks and data named as
+            `module:callable` are never in it: their code may change.
 
     Raises:
         LearningError: stages that do not rise to the recipe's epochs.
@@ -101,12 +104,15 @@ class Bench:
         cache: Path | None,
         *,
         stages: Sequence[Stage] = (),
+        shared: Path | None = None,
     ) -> None:
         self._dataset = dataset
         self._recipe = recipe
         self.stages = checked_stages(stages, recipe.epochs)
         self._seed = seed
         self._cache = cache
+        self._shared = shared
+        self._networks: dict[NetworkChoice, str] = {}
         self._layers: dict[NetworkChoice, tuple[LayerInfo, ...]] = {}
         self._traces: dict[tuple[NetworkChoice, Backpropagation, Structure], Traced] = {}
 
@@ -175,6 +181,11 @@ class Bench:
         entry = self._half_entry(half)
         return None if entry is None else entry.home
 
+    def kept(self, half: AlgorithmicHalf) -> Trained | None:
+        """Return the facts of a finished half in the cache; None where it, or its weights, are not whole."""
+        entry = self._half_entry(half)
+        return None if entry is None else entry.trained(None)
+
     def train(self, half: AlgorithmicHalf, stage: int | None = None) -> TrainedHalf:
         """Return what training the half to the end of a stage gives; go on from where it was left.
 
@@ -195,6 +206,8 @@ class Bench:
         if found is None:
             with entry.locked():
                 found = entry.trained(known)
+                if found is None and self._borrowed(entry, half.network):
+                    found = entry.trained(known)
                 if found is None:
                     entry.raise_failure(until)
                     return self._train(half, until, entry)
@@ -241,10 +254,12 @@ class Bench:
                 entry.keep_failure(error)
             raise
         trained = self._measured(training.model, half)
-        if entry is not None and until < self._recipe.epochs:
-            entry.keep_stage(until, trained)
-        elif entry is not None:
-            entry.publish(training.model, trained_to_json(trained))
+        if entry is not None:
+            if until < self._recipe.epochs:
+                entry.keep_stage(until, trained)
+            else:
+                entry.publish(training.model, trained_to_json(trained))
+            self._lend(entry, half.network)
         return TrainedHalf(
             trained=trained,
             cached=False,
@@ -288,19 +303,22 @@ class Bench:
     def _pretrained(self, network: NetworkChoice) -> tuple[nn.Module, float]:
         """Return the dense network, pretrained once for all designs, and the seconds of waiting for it."""
         model = self.build(network)
-        entry = self._entry("pretrained", fingerprint(network), {})
+        entry = self._entry(Kind.PRETRAINED, fingerprint(network), {})
         if entry is None:
             pretrain(model, self.splits, self._recipe, seed=self._seed)
             return model, 0.0
         asked = time.perf_counter()
         waited_s = 0.0
-        weights = entry.weights()
+        weights = entry.weights_of(model)
         if weights is None:
             with entry.locked():
                 waited_s = time.perf_counter() - asked
-                weights = entry.weights()
+                weights = entry.weights_of(model)
+                if weights is None and self._borrowed(entry, network):
+                    weights = entry.weights_of(model)
                 if weights is None:
                     self._pretrain(model, entry)
+                    self._lend(entry, network)
                     return model, waited_s
         model.load_state_dict(weights)
         return model.eval(), waited_s
@@ -316,9 +334,42 @@ class Bench:
 
     def _half_entry(self, half: AlgorithmicHalf) -> Entry | None:
         shares = smaller_shares(self.stages)
-        return self._entry("half", fingerprint(half), {"smaller_shares": list(shares)} if shares else {})
+        return self._entry(Kind.HALF, fingerprint(half), {"smaller_shares": list(shares)} if shares else {})
 
-    def _entry(self, kind: str, name: str, settings: Mapping[str, JsonValue]) -> Entry | None:
+    def _borrowed(self, entry: Entry, network: NetworkChoice) -> bool:
+        """Take what the shared folder has of an entry; return whether that is whole."""
+        shared = self._shared_entry(entry, network)
+        return shared is not None and shared.is_whole and entry.take(shared)
+
+    def _lend(self, entry: Entry, network: NetworkChoice) -> None:
+        """Put what is whole into the shared folder too."""
+        shared = self._shared_entry(entry, network)
+        if shared is not None:
+            shared.take(entry)
+
+    def _shared_entry(self, entry: Entry, network: NetworkChoice) -> Entry | None:
+        """Return the entry's place in the shared folder; None where it may have none."""
+        if self._shared is None or ":" in network.name or ":" in self._dataset.name:
+            return None
+        return Entry(
+            folder=self._shared, kind=entry.kind, digest=digest([entry.digest, self._provenance(network)])
+        )
+
+    def _provenance(self, network: NetworkChoice) -> dict[str, JsonValue]:
+        if network not in self._networks:
+            self._networks[network] = network_digest(self.build(network))
+        return {
+            "code": code_digest(),
+            "data": self._data_digest,
+            "network": self._networks[network],
+            **machine_facts(),
+        }
+
+    @cached_property
+    def _data_digest(self) -> str:
+        return data_digest(self.splits)
+
+    def _entry(self, kind: Kind, name: str, settings: Mapping[str, JsonValue]) -> Entry | None:
         if self._cache is None:
             return None
         # What trains a half beside the half itself. The data folder is left out: it holds the same data.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -306,3 +307,15 @@ def test_damaged_weights_are_one_message(finished: Path, tmp_path: Path) -> None
     done = cosearch("evaluate", tmp_path / "tiny-00000", cwd=finished)
     assert done.returncode == 2
     assert "not readable as safetensors" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["facts.json", "weights.safetensors"])
+def test_the_export_of_a_damaged_half_is_one_message(name: str, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "runs" / "tiny", tmp_path / "tiny")
+    for path in (tmp_path / "tiny" / "cache").glob(f"half-*/{name}"):
+        path.write_bytes(b"{")
+    done = cosearch("export", tmp_path / "tiny", "0", "--out", tmp_path / "out", cwd=finished)
+    assert done.returncode == 2
+    assert "any more, or are damaged; a new run of the same study trains them again" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
