@@ -15,7 +15,7 @@ from evaluators.bench import Traced
 from evaluators.cost.area import area_mm2
 from evaluators.cost.chip_table import ChipTable, chip_tables
 from evaluators.cost.many import Lack, table_totals
-from evaluators.cost.problem import Integers
+from evaluators.cost.problem import Integers, chip_numbers
 from evaluators.evaluate import Unmapped, parameter_bits
 from evaluators.scores import Accuracy, Facts, PassFacts, Scores, derive
 from evaluators.workload.graph import Workload
@@ -75,7 +75,9 @@ def build_fleet(accelerators: Sequence[AcceleratorChoice]) -> Fleet:
     reasons: dict[AcceleratorChoice, str] = {}
     for choice in dict.fromkeys(accelerators):
         try:
-            built[choice] = choice.build()
+            chip = choice.build()
+            chip_numbers(chip)  # more memories than the mapper takes are refused here
+            built[choice] = chip
         except HardwareError as error:
             reasons[choice] = str(error)
     chips = tuple(built.values())

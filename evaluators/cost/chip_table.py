@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluators.cost import layout
-from evaluators.cost.problem import Floats, Integers, level_numbers, resident_level
+from evaluators.cost.problem import Floats, Integers, chip_numbers, level_numbers, resident_level
 from hw_templates.accelerator import Accelerator, MemoryLevel
 
 LATENCY_ONLY = (layout.READ_CYCLES, layout.WRITE_CYCLES, layout.ONE_PORT)
@@ -79,12 +79,16 @@ class ChipTable:
 
 
 def chip_table(chips: Sequence[Accelerator]) -> ChipTable:
-    """Return `chips` as arrays."""
+    """Return `chips` as arrays.
+
+    Raises:
+        HardwareError: a chip has more memories than the kernel takes.
+    """
     n = len(chips)
     levels = np.zeros((n, layout.MAX_LEVELS, layout.LEVEL_COLUMNS))
     off_chip = np.zeros((n, layout.MAX_LEVELS), np.bool_)
     for index, chip in enumerate(chips):
-        levels[index, : len(chip.memories)] = [level_numbers(level) for level in chip.memories]
+        levels[index] = chip_numbers(chip)
         off_chip[index, : len(chip.memories)] = [level.kind.off_chip for level in chip.memories]
     energies = levels.copy()
     energies[:, :, LATENCY_ONLY] = 0.0

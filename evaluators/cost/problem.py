@@ -149,7 +149,12 @@ def level_numbers(level: MemoryLevel) -> list[float]:
 
 
 @lru_cache(maxsize=4096)
-def _chip_numbers(accelerator: Accelerator) -> Floats:
+def chip_numbers(accelerator: Accelerator) -> Floats:
+    """Return the kernel's rows of a chip's memories.
+
+    Raises:
+        HardwareError: it has more of them than a row of the kernel holds.
+    """
     if len(accelerator.memories) > layout.MAX_LEVELS:
         raise HardwareError(
             f"a chip has at most {layout.MAX_LEVELS} memory levels, but {accelerator.name} has "
@@ -276,7 +281,7 @@ def _pack_problem(packed: Packed, p: int, problem: Problem, chip: Accelerator) -
     """Fill in what all spatial mappings of a problem share."""
     packed.chain[p, layout.HEADER, layout.ACCUMULATED] = _INDEX[problem.accumulated]
     packed.chain[p, layout.HEADER, layout.LEVEL_COUNT] = len(chip.memories)
-    packed.levels[p] = _chip_numbers(chip)
+    packed.levels[p] = chip_numbers(chip)
     chains, _ = _chains(chip, problem.accumulated, problem.resident)
     for o in range(3):
         packed.chain[p, layout.HEADER, o] = len(chains[o])

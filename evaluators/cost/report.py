@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import add
 
 from evaluators.workload.graph import Phase
 
@@ -15,6 +16,14 @@ ALL_OPERANDS = "all"
 
 Ledger = Mapping[str, Mapping[str, float]]
 """Energy in pJ by memory level (or "mac", "vector", "leakage"), then by operand ("I", "W", "O", "all")."""
+
+
+def total(terms: Iterable[float]) -> float:
+    """Return the sum of `terms` from left to right.
+
+    `sum` compensates rounding from Python 3.12 on: another last bit, and not what sums on arrays give.
+    """
+    return reduce(add, terms, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +87,7 @@ class CostRow:
     @property
     def energy_pj(self) -> float:
         """Energy of the op, the sum of its ledger."""
-        return sum(sum(operands.values()) for operands in self.energy_by_level_pj.values())
+        return total(total(operands.values()) for operands in self.energy_by_level_pj.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,17 +102,17 @@ class CostReport:
     @cached_property
     def energy_pj(self) -> float:
         """Energy of all ops, leakage included."""
-        return sum(row.energy_pj for row in self.rows)
+        return total(row.energy_pj for row in self.rows)
 
     @cached_property
     def contraction_energy_pj(self) -> float:
         """Energy of the ops that multiply and accumulate."""
-        return sum(row.energy_pj for row in self.rows if row.macs)
+        return total(row.energy_pj for row in self.rows if row.macs)
 
     @cached_property
     def latency_cycles(self) -> float:
         """Cycles of all ops, one after another."""
-        return sum(row.latency_cycles for row in self.rows)
+        return total(row.latency_cycles for row in self.rows)
 
     @property
     def latency_s(self) -> float:
@@ -118,12 +127,12 @@ class CostReport:
     @cached_property
     def executed_macs(self) -> float:
         """Multiply-accumulates that zero skipping leaves."""
-        return sum(row.executed_macs for row in self.rows)
+        return total(row.executed_macs for row in self.rows)
 
     @cached_property
     def dram_bits(self) -> float:
         """Bits moved to and from DRAM."""
-        return sum(row.dram_bits for row in self.rows)
+        return total(row.dram_bits for row in self.rows)
 
     @property
     def energy_delay_product(self) -> float:
