@@ -1,62 +1,49 @@
-"""SmartDeal training against single precision on CIFAR-10.
+"""SmartDeal training against single precision on CIFAR-10, with a ResNet-20.
 
-`python -m benchmarks.compression --data-root PATH`: for each seed, a ResNet-20 (its width is an option)
-is pretrained on half of the training images and then trained on the other half, once in single precision and
-once as SmartDeal (the paper's fine-tuning on disjoint halves). Storage and energy are those of a training
-step, from the traced network.
+`python -m benchmarks.compression --data-root PATH`: storage and energy of a training step, from the traced
+network, and where the energy goes; then, for each seed, the accuracy (`benchmarks.smartdeal_training`).
+`--only energy` needs no data.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
+from collections import Counter
 from pathlib import Path
 
 import torch
 
-from evaluators.cost.model import cost
+from benchmarks.smartdeal_training import Plan, coded, compare
+from evaluators.cost.model import CostReport, cost
 from evaluators.data import registry as data
-from evaluators.data.splits import DataSplits, Split, limited
-from evaluators.learning.backprop import accuracy, fine_tune, pretrain
-from evaluators.learning.recipe import Recipe
+from evaluators.data.splits import limited
 from evaluators.networks import build
 from evaluators.networks.layers import layer_infos
-from evaluators.techniques import Choices, compress_model, rewrite
-from evaluators.workload.graph import Workload
+from evaluators.techniques import rewrite
+from evaluators.workload.graph import Role, Workload
 from evaluators.workload.trace import trace
 from hw_templates import templates
 from search_spaces.learning import Backpropagation
-from search_spaces.quantization import UniformQuantization
 from search_spaces.smartdeal import CoefficientUpdate, SmartDeal, remodels
 
-CHIP = "smartdeal"
-ACTIVATIONS = UniformQuantization(weight_bits=8, activation_bits=8)
+CHIP, DENSE_CHIP = "smartdeal", "diannao_28nm_like"
+LEARNING = Backpropagation()
+CODE_MASK = 0.01  # a threshold, with which the mask has a bit a coefficient as in the released code
 
 
-def halves(splits: DataSplits) -> tuple[DataSplits, DataSplits]:
-    """Return the data with one half of the training images each."""
-    middle = len(splits.train) // 2
-
-    def part(images: torch.Tensor, labels: torch.Tensor) -> DataSplits:
-        return DataSplits(
-            train=Split(images=images, labels=labels),
-            validation=splits.validation,
-            test=splits.test,
-            num_classes=splits.num_classes,
-        )
-
-    train = splits.train
-    return part(train.images[:middle], train.labels[:middle]), part(
-        train.images[middle:], train.labels[middle:]
-    )
+def training_step(width: float) -> tuple[Workload, tuple[str, ...]]:
+    """Return a traced step in single precision, and the layers that SmartDeal remodels."""
+    model = build("resnet", width=width, depth=3, input_shape=(3, 32, 32), num_classes=10, seed=0)
+    images = (torch.zeros(LEARNING.batch_size, 3, 32, 32),)
+    traced = trace(model, images, loss="cross_entropy", optimizer=LEARNING.optimizer, training=True)
+    return traced, tuple(info.name for info in layer_infos(model) if remodels(info))
 
 
-def choices_for(model: torch.nn.Module, prune: float, update: CoefficientUpdate) -> Choices:
-    """Return SmartDeal and 8-bit activations, wherever each acts."""
-    deal = SmartDeal(threshold=0.01, prune_fraction=prune, basis_bits=32, update=update)
-    return {
-        info.name: (deal, ACTIVATIONS) if remodels(info) else (ACTIVATIONS,) for info in layer_infos(model)
-    }
+def dealt(plain: Workload, layers: tuple[str, ...], choice: SmartDeal) -> Workload:
+    """Return the step as SmartDeal takes it."""
+    for layer in layers:
+        plain = rewrite(choice, plain, layer)
+    return plain
 
 
 def weight_bits(workload: Workload) -> float:
@@ -64,65 +51,87 @@ def weight_bits(workload: Workload) -> float:
     return float(sum(workload.stored_bits[workload.weight_of(layer)] for layer in workload.layers))
 
 
-def cost_of(width: float, prune: float, update: CoefficientUpdate, learning: Backpropagation) -> None:
-    """Print storage and energy of a training step in single precision and as SmartDeal."""
-    model = build("resnet", width=width, depth=3, input_shape=(3, 32, 32), num_classes=10, seed=0)
-    images = (torch.zeros(learning.batch_size, 3, 32, 32),)
-    plain = trace(model, images, loss="cross_entropy", optimizer=learning.optimizer, training=True)
-    dealt = plain
-    for name, several in choices_for(model, prune, update).items():
-        for one in several:
-            dealt = rewrite(one, dealt, name)
-    chip = templates.load(CHIP).build()
-    before, after = cost(plain, chip), cost(dealt, chip)
-    print(
-        f"resnet-20 x {width}: weights {weight_bits(plain) / weight_bits(dealt):.2f}x smaller, "
-        f"training step {before.energy_pj / after.energy_pj:.2f}x less energy on {CHIP}, "
-        f"contractions alone {contractions(before) / contractions(after):.2f}x"
+def state_bits(workload: Workload) -> float:
+    """Return the bits of weights, gradients and optimizer state."""
+    roles = (Role.WEIGHT, Role.GRADIENT, Role.OPTIMIZER_STATE)
+    stored = zip(workload.stored_bits, workload.tensors, strict=True)
+    return float(sum(bits for bits, tensor in stored if tensor.role in roles))
+
+
+def parts(report: CostReport) -> Counter[tuple[str, str, str]]:
+    """Return energy in pJ by pass, kind of op and level."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for row in report.rows:
+        kind = "contraction" if row.macs else "other"
+        for level, operands in row.energy_by_level_pj.items():
+            place = level if level in ("dram", "mac") else "on chip"
+            found[row.phase.value, kind, place] += sum(operands.values())
+    return found
+
+
+def print_energy(width: float, prune: float, coefficient_bits: int) -> None:
+    """Print storage and energy of a training step, and where the energy goes."""
+    plain, layers = training_step(width)
+    chip, dense = templates.load(CHIP).build(), templates.load(DENSE_CHIP).build()
+    before, on_dense = cost(plain, chip), cost(plain, dense)
+    after = before
+    for step_bits in (32, 16, 8):
+        choice = coded(prune, coefficient_bits, CoefficientUpdate.PROJECTED, step_bits)
+        step = dealt(plain, layers, choice)
+        after = cost(step, chip)
+        print(
+            f"activations and errors of {step_bits} bits: weights "
+            f"{weight_bits(plain) / weight_bits(step):.2f}x smaller, with gradients and momentum "
+            f"{state_bits(plain) / state_bits(step):.2f}x; energy {after.energy_pj / 1e9:.1f} mJ, "
+            f"{before.energy_pj / after.energy_pj:.2f}x less than single precision on {CHIP}, "
+            f"{on_dense.energy_pj / after.energy_pj:.2f}x less than on {DENSE_CHIP}"
+        )
+    masked = SmartDeal(
+        threshold=CODE_MASK,
+        prune_fraction=prune,
+        basis_bits=32,
+        coefficient_bits=coefficient_bits,
+        update=CoefficientUpdate.PROJECTED,
     )
-
-
-def contractions(report: object) -> float:
-    """Return the energy of convolutions and linear layers."""
-    return sum(row.energy_pj for row in report.rows if row.macs)  # type: ignore[attr-defined]
+    smaller = weight_bits(plain) / weight_bits(dealt(plain, layers, masked))
+    print(f"with a mask of coefficients, as the released code counts: weights {smaller:.2f}x smaller")
+    print(f"{'mJ a step':45} single precision   SmartDeal, 8 bits")
+    first, last = parts(before), parts(after)
+    for key in sorted(first, key=lambda key: -first[key]):
+        print(f"{' / '.join(key):45} {first[key] / 1e9:16.2f} {last[key] / 1e9:19.2f}")
 
 
 def main() -> None:
     """Measure and print."""
+    plan = Plan()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--width", type=float, default=1.0)
-    parser.add_argument("--prune", type=float, default=0.7)
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--only", choices=["energy", "accuracy"])
+    parser.add_argument("--width", type=float, default=plan.width)
+    parser.add_argument("--prune", type=float, default=plan.prune)
+    parser.add_argument("--coefficient-bits", type=int, default=plan.coefficient_bits)
     parser.add_argument("--examples", type=int, default=None)
-    parser.add_argument("--pretrain-epochs", type=int, default=15)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--pretrain-epochs", type=int, default=plan.pretrain_epochs)
+    parser.add_argument("--source-epochs", type=int, default=plan.source_epochs)
+    parser.add_argument("--epochs", type=int, default=plan.epochs)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--update", choices=[update.value for update in CoefficientUpdate], default="projected"
-    )
     given = parser.parse_args()
-    update = CoefficientUpdate(given.update)
-    learning = Backpropagation()
-    cost_of(1.0, given.prune, update, learning)
-    recipe = Recipe(pretrain_epochs=given.pretrain_epochs, epochs=given.epochs)
-    first, second = halves(
-        limited(data.load("cifar10", given.data_root, False), train=given.examples, validation=None)
+    if given.only != "accuracy":
+        print_energy(given.width, given.prune, given.coefficient_bits)
+    if given.only == "energy":
+        return
+    if given.data_root is None:
+        parser.error("the accuracy needs --data-root, the folder that holds cifar-10-batches-bin")
+    plan = Plan(
+        width=given.width,
+        prune=given.prune,
+        coefficient_bits=given.coefficient_bits,
+        pretrain_epochs=given.pretrain_epochs,
+        source_epochs=given.source_epochs,
+        epochs=given.epochs,
     )
-    for seed in range(given.seeds):
-        model = build(
-            "resnet", width=given.width, depth=3, input_shape=(3, 32, 32), num_classes=10, seed=seed
-        )
-        pretrain(model, first, recipe, seed=seed)
-        source = accuracy(model, first.test)
-        dealt = copy.deepcopy(model)
-        plain = fine_tune(model, second, recipe, learning, seed=seed).test_accuracy
-        compress_model(dealt, choices_for(dealt, given.prune, update))
-        low = fine_tune(dealt, second, recipe, learning, seed=seed).test_accuracy
-        print(
-            f"seed {seed}: source {source:.2%}, single precision {plain:.2%}, SmartDeal {low:.2%}, "
-            f"lost {100 * (plain - low):.2f} points",
-            flush=True,
-        )
+    splits = limited(data.load("cifar10", given.data_root, False), train=given.examples, validation=None)
+    compare(splits, plan, range(given.seeds))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from search_spaces.values import Values
 
 COEFFICIENT_BITS = (3, 4, 5)  # a sign and an exponent: 3, 7 or 15 powers of two beside zero
 BASIS_BITS = (4, 6, 8, 16, 32)
+STEP_BITS = (8, 16, 32)
 SLICE_COLUMNS = 3  # width of a slice and of its basis, as in the paper
 
 
@@ -46,6 +47,9 @@ class SmartDeal:
         iterations: of the alternating least squares.
         update: how training moves coefficients.
         switch_bar: steps in one direction that move an exponent (`BUCKET_SWITCH` only).
+        smallest_step: steps below it are not counted (`BUCKET_SWITCH` only); columns have unit norm.
+        step_bits: of the activations, the errors and the rebuilt weights of a training step; 32 is floating
+            point.
 
     Raises:
         SpaceError: a value out of its range.
@@ -63,6 +67,8 @@ class SmartDeal:
     iterations: int = 10
     update: CoefficientUpdate = CoefficientUpdate.LATENT
     switch_bar: int = 1
+    smallest_step: float = 0.0
+    step_bits: int = 32
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < 1 or self.row_factor < 0 or not 0 <= self.prune_fraction < 1:
@@ -80,6 +86,11 @@ class SmartDeal:
             raise SpaceError(
                 "prune_group, slice_rows, iterations and switch_bar must be >= 1, but got "
                 f"{self.prune_group}, {self.slice_rows}, {self.iterations}, {self.switch_bar}"
+            )
+        if self.step_bits not in STEP_BITS or self.smallest_step < 0:
+            raise SpaceError(
+                f"`step_bits` must be one of {list(STEP_BITS)} and `smallest_step >= 0`, but got "
+                f"{self.step_bits} and {self.smallest_step}"
             )
 
 
@@ -124,6 +135,12 @@ class SmartDealSpace(BaseModel):
         default=CoefficientUpdate.LATENT, description="latent, projected or bucket_switch."
     )
     switch_bar: Annotated[int, Field(ge=1)] = Field(default=1, description="Steps that move an exponent.")
+    smallest_step: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="Steps that the bucket switch does not count."
+    )
+    step_bits: Literal[8, 16, 32] = Field(
+        default=32, description="Bits of the activations and errors that a training step moves."
+    )
     per_layer: bool = Field(default=True, description="Each layer its own parameters, or one choice for all.")
 
     def reference(self) -> dict[str, object]:
@@ -146,4 +163,6 @@ class SmartDealSpace(BaseModel):
             slice_rows=int(ask.ordinal(f"{prefix}.slice_rows", self.slice_rows)),
             update=self.update,
             switch_bar=self.switch_bar,
+            smallest_step=self.smallest_step,
+            step_bits=self.step_bits,
         )

@@ -5,14 +5,16 @@ Conventions of the workload, where a weight is stored as `numel * (bits * densit
 - Inference: coefficients of the rows that are not zero, one bit a row that says which, and the bases with one
   32-bit scale a filter. A chip rebuilds the weights beside its multipliers; rows of zeros are its density.
 - Training: latent coefficients are 32-bit; projected and bucket-switched ones have their few bits, and a
-  counter where several steps move an exponent. One mask bit a coefficient, bases in 32 bits. Gradient and
-  optimizer state exist where coefficients do.
+  counter where several steps move an exponent. One mask bit a coefficient (without a threshold: a bit a row
+  for each group of filters that lost the same rows), bases in 32 bits. Gradient and optimizer state exist
+  where coefficients do, and for the bases.
 - Expected densities are those of Gaussian weights; the measured ones replace them after training.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import torch
@@ -31,6 +33,7 @@ from evaluators.techniques.smartdeal_projection import (
     project,
     pruned_slices,
 )
+from evaluators.techniques.smartdeal_step import rewritten_step, round_what_is_moved, rounded
 from evaluators.techniques.smartdeal_storage import hardware_bits, training_bits
 from evaluators.techniques.weight_codes import straight_through
 from evaluators.workload.graph import Workload
@@ -61,7 +64,7 @@ class SmartDealWeight(nn.Module, Stepping):
         )
         self.coefficients = nn.Parameter(found.coefficients)
         self.basis = nn.Parameter(found.basis)
-        self.register_buffer("kept", (found.coefficients != 0).to(weight.dtype), persistent=False)
+        self.register_buffer("kept", _free(slices, found.coefficients, choice), persistent=False)
         self.register_buffer("before", found.coefficients.clone(), persistent=False)
         self.register_buffer("counter", torch.zeros_like(found.coefficients), persistent=False)
         largest = found.coefficients.abs().amax(dim=(1, 2), keepdim=True)
@@ -94,7 +97,20 @@ class SmartDealWeight(nn.Module, Stepping):
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the rebuilt weight; the one given is what it was decomposed from."""
-        return from_slices(self.quantized_coefficients() @ self.quantized_basis(), self.layout, self.shape)
+        slices = self.quantized_coefficients() @ self.quantized_basis()
+        rebuilt = from_slices(slices, self.layout, self.shape)
+        if self.choice.step_bits == LATENT_BITS:
+            return rebuilt
+        return straight_through(rebuilt, rounded(rebuilt, self.choice.step_bits))  # one scale a filter
+
+    @torch.no_grad()
+    def go_on(self, update: CoefficientUpdate) -> None:
+        """Train in another way from now on, starting from the coefficients as they are stored."""
+        self.choice = replace(self.choice, update=update)
+        self.coefficients.copy_(self.quantized_coefficients())
+        self.before.copy_(self.coefficients)
+        self.largest.copy_(self.coefficients.abs().amax(dim=(1, 2), keepdim=True))
+        self.counter.zero_()
 
     def begin_epoch(self) -> None:
         """Set the counters of the bucket switch to zero."""
@@ -119,7 +135,8 @@ class SmartDealWeight(nn.Module, Stepping):
 
         Source: github VITA-Group/SmartDeal, SD-Training `main.py` (bucket switch).
         """
-        self.counter += (self.coefficients - self.before).sign() * self.kept
+        step = self.coefficients - self.before
+        self.counter += step.sign() * (step.abs() > self.choice.smallest_step) * self.kept
         moves = self.counter.sign() * (self.counter.abs() >= self.choice.switch_bar)
         moved = self.before * torch.exp2(moves * self.before.sign())
         moved = torch.where(self.before == 0, moves * self.smallest, moved)
@@ -133,6 +150,8 @@ def _(choice: SmartDeal, layer: nn.Module, name: str) -> None:
     weight = _weight(layer, name)
     layout = _layout(tuple(weight.shape), choice, name)
     parametrize.register_parametrization(layer, "weight", SmartDealWeight(weight, choice, layout))
+    if choice.step_bits < LATENT_BITS:
+        round_what_is_moved(layer, choice.step_bits)
 
 
 @bake.register
@@ -160,7 +179,9 @@ def _(choice: SmartDeal, workload: Workload, layer: str) -> Workload:
     layout = _layout(tensor.shape, choice, layer)
     rows, elements = expected_densities(choice, layout)
     if is_training(workload):
-        return _rewritten_training(choice, workload, weight, layout, elements)
+        stepped = _rewritten_training(choice, workload, weight, layout, elements)
+        moves_less = choice.step_bits < LATENT_BITS
+        return rewritten_step(stepped, layer, choice.step_bits) if moves_less else stepped
     stored = hardware_bits(
         layout, rows, coefficient_bits=choice.coefficient_bits, basis_bits=choice.basis_bits
     )
@@ -176,14 +197,21 @@ def _rewritten_training(
     choice: SmartDeal, workload: Workload, weight: int, layout: SliceLayout, elements: float
 ) -> Workload:
     numel = workload.tensors[weight].numel
-    stored = training_bits(layout, elements, coefficient_bits=choice.coefficient_bits)
+    stored = training_bits(
+        layout,
+        elements,
+        coefficient_bits=choice.coefficient_bits,
+        row_index_group=None if choice.threshold else choice.prune_group,
+    )
+    companions = companions_of(workload.structure, weight)
     is_latent = choice.update is CoefficientUpdate.LATENT
     counts = choice.update is CoefficientUpdate.BUCKET_SWITCH and choice.switch_bar > 1
     counter_bits = math.ceil(math.log2(2 * choice.switch_bar - 1)) if counts else 0
     return workload.rewrite(
         bits={weight: LATENT_BITS if is_latent else choice.coefficient_bits + counter_bits},
-        density=dict.fromkeys((weight, *companions_of(workload.structure, weight)), elements),
-        index_bits={weight: (stored.index + stored.basis) / numel},
+        density=dict.fromkeys((weight, *companions), elements),
+        index_bits={weight: (stored.index + stored.basis) / numel}
+        | dict.fromkeys(companions, stored.basis / numel),
     )
 
 
@@ -195,6 +223,17 @@ def _(choice: SmartDeal, layer: nn.Module) -> float:
             return _row_density(part.quantized_coefficients(), part.layout)
     layout = _layout(tuple(_weight(layer, type(layer).__name__).shape), choice, type(layer).__name__)
     return _row_density(layer.get_buffer("smartdeal_coefficients"), layout)
+
+
+def _free(slices: torch.Tensor, coefficients: torch.Tensor, choice: SmartDeal) -> torch.Tensor:
+    """Return 1 where a coefficient may ever differ from zero.
+
+    A threshold freezes single zeros, which takes a mask of elements. Without one only the rows that were
+    removed beforehand are frozen, and a coefficient that rounds to the code's zero may come back.
+    """
+    if choice.threshold:
+        return (coefficients != 0).to(slices.dtype)
+    return slices.any(dim=2, keepdim=True).to(slices.dtype).expand_as(slices).clone()
 
 
 def expected_densities(choice: SmartDeal, layout: SliceLayout) -> tuple[float, float]:

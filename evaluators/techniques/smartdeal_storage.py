@@ -55,7 +55,13 @@ def hardware_bits(
     )
 
 
-def training_bits(layout: SliceLayout, element_density: float, *, coefficient_bits: int = 4) -> StoredBits:
+def training_bits(
+    layout: SliceLayout,
+    element_density: float,
+    *,
+    coefficient_bits: int = 4,
+    row_index_group: int | None = None,
+) -> StoredBits:
     """Return the bits of a layer as SmartDeal's training code counts them.
 
     Every coefficient that is not zero, one mask bit a coefficient, bases in single precision.
@@ -63,12 +69,17 @@ def training_bits(layout: SliceLayout, element_density: float, *, coefficient_bi
     Args:
         element_density: fraction of the coefficients that are not zero.
         coefficient_bits: of a coefficient.
+        row_index_group: filters that lost the same whole rows and no single coefficient, so that one bit a
+            row says which (as the accelerator stores it); None counts the mask of the code.
 
     Source: github VITA-Group/SmartDeal, SD-Training `main.py`.
     """
+    index = float(layout.coefficient_count)
+    if row_index_group is not None:
+        index = layout.row_count / min(row_index_group, layout.filters)
     return StoredBits(
         coefficients=element_density * layout.coefficient_count * coefficient_bits,
-        index=layout.coefficient_count,
+        index=index,
         basis=layout.basis_count * TRAINING_BASIS_BITS,
     )
 

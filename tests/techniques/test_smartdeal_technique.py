@@ -219,9 +219,52 @@ def test_bits_of_a_training_step(update: CoefficientUpdate, bar: int, bits: int)
     choice = SmartDeal(threshold=0.0, prune_fraction=0.25, update=update, switch_bar=bar)
     workload = rewrite(choice, _workload(Optimizer.MOMENTUM), LAYER)
     weight = workload.weight_of(LAYER)
-    assert workload.stored_bits[weight] == pytest.approx(NUMEL * 0.75 * bits + NUMEL + 16 * 9 * 32)
-    gradient = workload.structure.gradients[weight]
-    assert workload.density[gradient] == 0.75
+    rows, basis = 16 * 24, 16 * 9 * 32  # one bit a row for the 16 filters, which lost the same rows
+    assert workload.stored_bits[weight] == pytest.approx(NUMEL * 0.75 * bits + rows / 16 + basis)
+    for companion in (workload.structure.gradients[weight], *workload.structure.states[weight]):
+        assert workload.density[companion] == 0.75
+        assert workload.stored_bits[companion] == pytest.approx(NUMEL * 0.75 * 32 + basis)
+
+
+def test_a_threshold_needs_a_mask_of_coefficients() -> None:
+    choice = SmartDeal(threshold=0.01, prune_fraction=0.25, update=CoefficientUpdate.PROJECTED)
+    workload = rewrite(choice, _workload(Optimizer.MOMENTUM), LAYER)
+    weight = workload.weight_of(LAYER)
+    kept = workload.density[weight]
+    assert 0 < kept < 0.75
+    assert workload.stored_bits[weight] == pytest.approx(NUMEL * kept * 4 + NUMEL + 16 * 9 * 32)
+
+
+def test_without_a_threshold_only_removed_rows_are_frozen() -> None:
+    _, part = _layer(SmartDeal(threshold=0.0, prune_fraction=0.5, coefficient_bits=3))
+    free = part.kept.any(dim=2)
+    assert int(free.sum()) == free.numel() // 2
+    assert torch.equal(part.kept, free[:, :, None].expand_as(part.kept).to(part.kept.dtype))
+    assert int((part.coefficients[part.kept.bool()] == 0).sum()) > 0  # too small for the code, and free
+
+
+def test_small_steps_are_not_counted() -> None:
+    choice = SmartDeal(update=CoefficientUpdate.BUCKET_SWITCH, smallest_step=1e-3)
+    _, part = _layer(choice)
+    before = part.coefficients.detach().clone()
+    steps = torch.full_like(before, 5e-4)
+    steps[:, :2] = 2e-3
+    with torch.no_grad():
+        part.coefficients += steps
+        part.after_step()
+    assert torch.equal(part.coefficients[:, 2:], before[:, 2:])
+    assert not torch.equal(part.coefficients[:, :2], before[:, :2])
+
+
+def test_training_goes_on_from_the_coefficients_as_stored() -> None:
+    _, part = _layer(SmartDeal(threshold=0.0))
+    with torch.no_grad():
+        part.coefficients += 0.01 * torch.randn(part.coefficients.shape)
+        stored = part.quantized_coefficients()
+        part.go_on(CoefficientUpdate.BUCKET_SWITCH)
+        assert torch.equal(part.coefficients, stored)
+        part.after_step()
+    assert torch.equal(part.coefficients, stored)
 
 
 def test_expected_densities_are_near_those_of_gaussian_weights() -> None:
@@ -256,6 +299,8 @@ def test_other_modules_are_refused() -> None:
         ({"coefficient_bits": 6}, r"one of \[3, 4, 5\].*got 6"),
         ({"basis_bits": 7}, r"one of \[4, 6, 8, 16, 32\].*7"),
         ({"slice_rows": 0}, "must be >= 1"),
+        ({"step_bits": 4}, r"`step_bits` must be one of \[8, 16, 32\].*got 4"),
+        ({"smallest_step": -1.0}, r"`smallest_step >= 0`.*-1\.0"),
     ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, float], message: str) -> None:
