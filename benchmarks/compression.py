@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 import torch
 
-from benchmarks.smartdeal_training import Plan, coded, compare
+from benchmarks.smartdeal_training import Plan, compare, remodelled
 from evaluators.cost.model import CostReport, cost
 from evaluators.data import registry as data
 from evaluators.data.splits import limited
@@ -23,27 +26,26 @@ from evaluators.techniques import rewrite
 from evaluators.workload.graph import Role, Workload
 from evaluators.workload.trace import trace
 from hw_templates import templates
+from search_spaces.ask import LayerInfo
 from search_spaces.learning import Backpropagation
-from search_spaces.smartdeal import CoefficientUpdate, SmartDeal, remodels
+from search_spaces.smartdeal import SmartDeal
 
 CHIP, DENSE_CHIP = "smartdeal", "diannao_28nm_like"
 LEARNING = Backpropagation()
 CODE_MASK = 0.01  # a threshold, with which the mask has a bit a coefficient as in the released code
 
 
-def training_step(width: float) -> tuple[Workload, tuple[str, ...]]:
-    """Return a traced step in single precision, and the layers that SmartDeal remodels."""
+def training_step(width: float) -> tuple[Workload, tuple[LayerInfo, ...]]:
+    """Return a traced step in single precision, and the layers."""
     model = build("resnet", width=width, depth=3, input_shape=(3, 32, 32), num_classes=10, seed=0)
     images = (torch.zeros(LEARNING.batch_size, 3, 32, 32),)
     traced = trace(model, images, loss="cross_entropy", optimizer=LEARNING.optimizer, training=True)
-    return traced, tuple(info.name for info in layer_infos(model) if remodels(info))
+    return traced, layer_infos(model)
 
 
-def dealt(plain: Workload, layers: tuple[str, ...], choice: SmartDeal) -> Workload:
+def dealt(plain: Workload, choices: Mapping[str, SmartDeal]) -> Workload:
     """Return the step as SmartDeal takes it."""
-    for layer in layers:
-        plain = rewrite(choice, plain, layer)
-    return plain
+    return reduce(lambda done, layer: rewrite(choices[layer], done, layer), choices, plain)
 
 
 def weight_bits(workload: Workload) -> float:
@@ -69,15 +71,14 @@ def parts(report: CostReport) -> Counter[tuple[str, str, str]]:
     return found
 
 
-def print_energy(width: float, prune: float, coefficient_bits: int) -> None:
+def print_energy(plan: Plan) -> None:
     """Print storage and energy of a training step, and where the energy goes."""
-    plain, layers = training_step(width)
+    plain, layers = training_step(plan.width)
     chip, dense = templates.load(CHIP).build(), templates.load(DENSE_CHIP).build()
     before, on_dense = cost(plain, chip), cost(plain, dense)
     after = before
     for step_bits in (32, 16, 8):
-        choice = coded(prune, coefficient_bits, CoefficientUpdate.PROJECTED, step_bits)
-        step = dealt(plain, layers, choice)
+        step = dealt(plain, remodelled(layers, plan, plan.update, step_bits))
         after = cost(step, chip)
         print(
             f"activations and errors of {step_bits} bits: weights "
@@ -86,15 +87,12 @@ def print_energy(width: float, prune: float, coefficient_bits: int) -> None:
             f"{before.energy_pj / after.energy_pj:.2f}x less than single precision on {CHIP}, "
             f"{on_dense.energy_pj / after.energy_pj:.2f}x less than on {DENSE_CHIP}"
         )
-    masked = SmartDeal(
-        threshold=CODE_MASK,
-        prune_fraction=prune,
-        basis_bits=32,
-        coefficient_bits=coefficient_bits,
-        update=CoefficientUpdate.PROJECTED,
-    )
-    smaller = weight_bits(plain) / weight_bits(dealt(plain, layers, masked))
-    print(f"with a mask of coefficients, as the released code counts: weights {smaller:.2f}x smaller")
+    choices = remodelled(layers, plan, plan.update, 32)
+    as_code = {
+        layer: replace(choice, threshold=CODE_MASK, basis_bits=32) for layer, choice in choices.items()
+    }
+    smaller = weight_bits(plain) / weight_bits(dealt(plain, as_code))
+    print(f"with a mask of coefficients and 32-bit bases, as the released code counts: {smaller:.2f}x")
     print(f"{'mJ a step':45} single precision   SmartDeal, 8 bits")
     first, last = parts(before), parts(after)
     for key in sorted(first, key=lambda key: -first[key]):
@@ -116,12 +114,6 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=plan.epochs)
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
-    if given.only != "accuracy":
-        print_energy(given.width, given.prune, given.coefficient_bits)
-    if given.only == "energy":
-        return
-    if given.data_root is None:
-        parser.error("the accuracy needs --data-root, the folder that holds cifar-10-batches-bin")
     plan = Plan(
         width=given.width,
         prune=given.prune,
@@ -130,6 +122,12 @@ def main() -> None:
         source_epochs=given.source_epochs,
         epochs=given.epochs,
     )
+    if given.only != "accuracy":
+        print_energy(plan)
+    if given.only == "energy":
+        return
+    if given.data_root is None:
+        parser.error("the accuracy needs --data-root, the folder that holds cifar-10-batches-bin")
     splits = limited(data.load("cifar10", given.data_root, False), train=given.examples, validation=None)
     compare(splits, plan, range(given.seeds))
 

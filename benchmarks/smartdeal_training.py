@@ -10,6 +10,7 @@ the same epochs, learning rates and batches. Images come with their mirror image
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -22,10 +23,12 @@ from evaluators.networks import build
 from evaluators.networks.layers import layer_infos
 from evaluators.techniques import compress_model
 from evaluators.techniques.smartdeal import SmartDealWeight
+from search_spaces.ask import LayerInfo
 from search_spaces.learning import Backpropagation
 from search_spaces.smartdeal import CoefficientUpdate, SmartDeal, remodels
 
 SOURCE_SEED = 0
+LAST_STAGE = "stage3"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +37,9 @@ class Plan:
 
     Args:
         width: of the ResNet-20.
-        prune: fraction of the kernel rows removed before projection.
+        prune: fraction of the kernel rows of the last stage removed before projection.
         coefficient_bits: of a coefficient.
+        basis_bits: of an element of a basis.
         update: how the device moves coefficients.
         pretrain_epochs: of the dense network on the source half.
         source_epochs: that follow on the source half, dense or as SmartDeal.
@@ -45,8 +49,9 @@ class Plan:
     """
 
     width: float = 1.0
-    prune: float = 0.42
-    coefficient_bits: int = 4
+    prune: float = 0.15
+    coefficient_bits: int = 3
+    basis_bits: int = 16
     update: CoefficientUpdate = CoefficientUpdate.PROJECTED
     pretrain_epochs: int = 5
     source_epochs: int = 2
@@ -63,16 +68,22 @@ class Sources:
     dealt: nn.Module
 
 
-def coded(prune: float, coefficient_bits: int, update: CoefficientUpdate, step_bits: int) -> SmartDeal:
-    """Return the SmartDeal of the comparison: whole rows removed, bases in single precision."""
-    return SmartDeal(
-        threshold=0.0,
-        prune_fraction=prune,
-        basis_bits=32,
-        coefficient_bits=coefficient_bits,
-        update=update,
-        step_bits=step_bits,
-    )
+def remodelled(
+    layers: Iterable[LayerInfo], plan: Plan, update: CoefficientUpdate, step_bits: int
+) -> dict[str, SmartDeal]:
+    """Return the SmartDeal of each layer: whole rows removed, and those in the last, largest stage alone."""
+    return {
+        layer.name: SmartDeal(
+            threshold=0.0,
+            prune_fraction=plan.prune if layer.name.startswith(LAST_STAGE) else 0.0,
+            basis_bits=plan.basis_bits,
+            coefficient_bits=plan.coefficient_bits,
+            update=update,
+            step_bits=step_bits,
+        )
+        for layer in layers
+        if remodels(layer)
+    }
 
 
 def with_mirrored(split: Split) -> Split:
@@ -110,8 +121,8 @@ def make_sources(first: DataSplits, plan: Plan) -> Sources:
     ).to(memory_format=torch.channels_last)  # a third faster on a CPU
     pretrain(plain, first, recipe, seed=SOURCE_SEED)
     dealt = copy.deepcopy(plain)
-    choice = coded(plan.prune, plan.coefficient_bits, CoefficientUpdate.LATENT, step_bits=8)
-    compress_model(dealt, {info.name: (choice,) for info in layer_infos(dealt) if remodels(info)})
+    choices = remodelled(layer_infos(dealt), plan, CoefficientUpdate.LATENT, step_bits=8)
+    compress_model(dealt, {layer: (choice,) for layer, choice in choices.items()})
     for model in (plain, dealt):
         fine_tune(model, first, recipe, Backpropagation(), seed=SOURCE_SEED)
     return Sources(plain=plain, dealt=dealt)

@@ -22,8 +22,9 @@ SLICE_COLUMNS = 3  # width of a slice and of its basis, as in the paper
 class CoefficientUpdate(Enum):
     """How a training step moves a coefficient.
 
-    `LATENT` keeps a 32-bit copy behind each coefficient; `PROJECTED` rounds to a power of two after every
-    step; `BUCKET_SWITCH` moves the exponent by one in the direction of the step.
+    `LATENT` keeps 32-bit copies behind coefficients and bases; the others store both as they are. `PROJECTED`
+    rounds to a power of two after every step; `BUCKET_SWITCH` moves the exponent by one in the direction of
+    the step.
     """
 
     LATENT = "latent"

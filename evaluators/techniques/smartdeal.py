@@ -6,8 +6,9 @@ Conventions of the workload, where a weight is stored as `numel * (bits * densit
   32-bit scale a filter. A chip rebuilds the weights beside its multipliers; rows of zeros are its density.
 - Training: latent coefficients are 32-bit; projected and bucket-switched ones have their few bits, and a
   counter where several steps move an exponent. One mask bit a coefficient (without a threshold: a bit a row
-  for each group of filters that lost the same rows), bases in 32 bits. Gradient and optimizer state exist
-  where coefficients do, and for the bases.
+  for each group of filters that lost the same rows). Bases have 32 bits where coefficients are latent, else
+  their own, in which they are stored after every step. Gradient and optimizer state exist where coefficients
+  do, and for the bases.
 - Expected densities are those of Gaussian weights; the measured ones replace them after training.
 """
 
@@ -109,6 +110,7 @@ class SmartDealWeight(nn.Module, Stepping):
         self.choice = replace(self.choice, update=update)
         self.coefficients.copy_(self.quantized_coefficients())
         self.before.copy_(self.coefficients)
+        self.basis.copy_(self.quantized_basis())
         self.largest.copy_(self.coefficients.abs().amax(dim=(1, 2), keepdim=True))
         self.counter.zero_()
 
@@ -127,6 +129,7 @@ class SmartDealWeight(nn.Module, Stepping):
             case CoefficientUpdate.BUCKET_SWITCH:
                 self._switch_buckets()
         self.before.copy_(self.coefficients)
+        self.basis.copy_(self.quantized_basis())
 
     def _switch_buckets(self) -> None:
         """Move exponents by one where the counter of directions reaches the bar.
@@ -197,21 +200,23 @@ def _rewritten_training(
     choice: SmartDeal, workload: Workload, weight: int, layout: SliceLayout, elements: float
 ) -> Workload:
     numel = workload.tensors[weight].numel
+    is_latent = choice.update is CoefficientUpdate.LATENT
     stored = training_bits(
         layout,
         elements,
         coefficient_bits=choice.coefficient_bits,
+        basis_bits=LATENT_BITS if is_latent else choice.basis_bits,
         row_index_group=None if choice.threshold else choice.prune_group,
     )
     companions = companions_of(workload.structure, weight)
-    is_latent = choice.update is CoefficientUpdate.LATENT
+    scales = layout.filters * SCALE_BITS if not is_latent and choice.basis_bits < LATENT_BITS else 0
     counts = choice.update is CoefficientUpdate.BUCKET_SWITCH and choice.switch_bar > 1
     counter_bits = math.ceil(math.log2(2 * choice.switch_bar - 1)) if counts else 0
     return workload.rewrite(
         bits={weight: LATENT_BITS if is_latent else choice.coefficient_bits + counter_bits},
         density=dict.fromkeys((weight, *companions), elements),
-        index_bits={weight: (stored.index + stored.basis) / numel}
-        | dict.fromkeys(companions, stored.basis / numel),
+        index_bits={weight: (stored.index + stored.basis + scales) / numel}
+        | dict.fromkeys(companions, layout.basis_count * LATENT_BITS / numel),
     )
 
 

@@ -60,15 +60,17 @@ def training_bits(
     element_density: float,
     *,
     coefficient_bits: int = 4,
+    basis_bits: int = TRAINING_BASIS_BITS,
     row_index_group: int | None = None,
 ) -> StoredBits:
     """Return the bits of a layer as SmartDeal's training code counts them.
 
-    Every coefficient that is not zero, one mask bit a coefficient, bases in single precision.
+    Every coefficient that is not zero, one mask bit a coefficient, bases.
 
     Args:
         element_density: fraction of the coefficients that are not zero.
         coefficient_bits: of a coefficient.
+        basis_bits: of an element of a basis; the code keeps single precision.
         row_index_group: filters that lost the same whole rows and no single coefficient, so that one bit a
             row says which (as the accelerator stores it); None counts the mask of the code.
 
@@ -80,7 +82,7 @@ def training_bits(
     return StoredBits(
         coefficients=element_density * layout.coefficient_count * coefficient_bits,
         index=index,
-        basis=layout.basis_count * TRAINING_BASIS_BITS,
+        basis=layout.basis_count * basis_bits,
     )
 
 

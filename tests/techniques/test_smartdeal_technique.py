@@ -148,6 +148,16 @@ def test_projected_coefficients_are_powers_of_two_after_every_step() -> None:
     assert torch.equal(exponents, exponents.round())
 
 
+def test_bases_are_stored_on_their_grid_after_every_step() -> None:
+    _, part = _layer(SmartDeal(basis_bits=8, update=CoefficientUpdate.PROJECTED))
+    with torch.no_grad():
+        part.basis += 0.01
+    part.after_step()
+    for one in part.basis.detach():
+        steps = one / (one.abs().max() / 127)
+        torch.testing.assert_close(steps, steps.round(), atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("update", list(CoefficientUpdate))
 def test_training_lowers_the_loss_and_the_zeros_stay(update: CoefficientUpdate) -> None:
     draw = torch.Generator().manual_seed(0)
@@ -219,15 +229,18 @@ def test_bits_of_a_training_step(update: CoefficientUpdate, bar: int, bits: int)
     choice = SmartDeal(threshold=0.0, prune_fraction=0.25, update=update, switch_bar=bar)
     workload = rewrite(choice, _workload(Optimizer.MOMENTUM), LAYER)
     weight = workload.weight_of(LAYER)
-    rows, basis = 16 * 24, 16 * 9 * 32  # one bit a row for the 16 filters, which lost the same rows
-    assert workload.stored_bits[weight] == pytest.approx(NUMEL * 0.75 * bits + rows / 16 + basis)
+    is_latent = update is CoefficientUpdate.LATENT
+    rows = 16 * 24 / 16  # one bit a row for the 16 filters, which lost the same rows
+    basis = 16 * 9 * 32 if is_latent else 16 * (9 * 8 + 32)  # one scale a filter
+    assert workload.stored_bits[weight] == pytest.approx(NUMEL * 0.75 * bits + rows + basis)
     for companion in (workload.structure.gradients[weight], *workload.structure.states[weight]):
         assert workload.density[companion] == 0.75
-        assert workload.stored_bits[companion] == pytest.approx(NUMEL * 0.75 * 32 + basis)
+        assert workload.stored_bits[companion] == pytest.approx((NUMEL * 0.75 + 16 * 9) * 32)
 
 
 def test_a_threshold_needs_a_mask_of_coefficients() -> None:
-    choice = SmartDeal(threshold=0.01, prune_fraction=0.25, update=CoefficientUpdate.PROJECTED)
+    update = CoefficientUpdate.PROJECTED
+    choice = SmartDeal(threshold=0.01, prune_fraction=0.25, basis_bits=32, update=update)
     workload = rewrite(choice, _workload(Optimizer.MOMENTUM), LAYER)
     weight = workload.weight_of(LAYER)
     kept = workload.density[weight]
