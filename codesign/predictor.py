@@ -38,7 +38,7 @@ def choose(candidates: Rows, seen_rows: Rows, seen_values: Rows, seed: int) -> i
 
     One ensemble of gradient-boosted trees an objective learns the ranks of the seen values within [0, 1],
     so that neither units nor outliers matter. The winner has the largest hypervolume improvement over the
-    ranks of the seen trials; where none improves, it has the least additive epsilon, that is, it would need the
+    ranks of the seen trials. Where none improves, it has the least additive epsilon: it would need the
     smallest gain in all its ranks to be dominated by no seen trial. Ties go to the smaller index.
 
     Args:
@@ -48,7 +48,7 @@ def choose(candidates: Rows, seen_rows: Rows, seen_values: Rows, seed: int) -> i
         seed: of the ensembles; equal arguments give the same answer in any process.
 
     Returns:
-        0, the sampler's own first proposal, where fewer than `MIN_SEEN` trials are seen or there is no choice.
+        0, the sampler's own first proposal, where fewer than `MIN_SEEN` trials are seen.
 
     Raises:
         CodesignError: no candidate, rows of different width, not one row of values a trial, or values that

@@ -30,7 +30,8 @@ def as_losses(rows: Sequence[Sequence[float]] | Array) -> Array:
             f"results can be ranked if all have the same objectives, one or more, but the numbers of "
             f"objectives are {sorted(widths)}"
         )
-    values = np.array([list(row) for row in rows], dtype=np.float64).reshape(len(rows), -1)
+    width = max(widths, default=0)
+    values = np.array([list(row) for row in rows], dtype=np.float64).reshape(len(rows), width)
     bad = ~(values > -np.inf).all(axis=1)
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
