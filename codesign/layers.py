@@ -24,6 +24,7 @@ def layers_to_json(layers: Mapping[NetworkChoice, tuple[LayerInfo, ...]]) -> Jso
                     "kind": info.kind,
                     "weight_shape": list(info.weight_shape),
                     "is_edge": info.is_edge,
+                    "groups": info.groups,
                 }
                 for info in infos
             ],
@@ -43,6 +44,7 @@ def read_layers(path: Path) -> Describe:
                 kind=str(info["kind"]),
                 weight_shape=tuple(int(size) for size in info["weight_shape"]),
                 is_edge=bool(info.get("is_edge", False)),  # folders of older versions do not say it
+                groups=int(str(info.get("groups", 1))),
             )
             for info in row["layers"]
         )

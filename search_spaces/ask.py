@@ -30,9 +30,18 @@ class LayerInfo:
         kind: `"conv2d"` or `"linear"`.
         weight_shape: (k, c / groups, fy, fx) of a convolution, (k, c) of a linear layer.
         is_edge: the first or the last layer of the network, which many keep at more bits.
+        groups: of a convolution; c of them make it depthwise.
+        parts: the layers that an earlier family's choice puts in its place; none where it stays whole.
     """
 
     name: str
     kind: str
     weight_shape: tuple[int, ...]
     is_edge: bool = False
+    groups: int = 1
+    parts: tuple[LayerInfo, ...] = ()
+
+    @property
+    def acted_on(self) -> tuple[LayerInfo, ...]:
+        """What the other choices of the layer act on: its parts, or itself."""
+        return self.parts or (self,)

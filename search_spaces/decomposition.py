@@ -1,4 +1,4 @@
-"""The structure knob family: a layer replaced by several smaller ones, low-rank or depthwise-separable."""
+"""The structure knob family: a layer replaced by smaller ones: low-rank, depthwise-separable or grouped."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ class LowRank:
     def __post_init__(self) -> None:
         _check_rank("rank", self.rank)
 
+    def parts(self, layer: LayerInfo) -> tuple[LayerInfo, ...]:
+        """Return the two layers, `reduce` and `expand`."""
+        outputs, inputs, *kernel = layer.weight_shape
+        return (
+            _part(layer, "reduce", (self.rank, inputs, *kernel)),
+            _part(layer, "expand", (outputs, self.rank, *kernel)),
+        )
+
 
 @choice(family="decomposition")
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +62,15 @@ class Tucker2:
         _check_rank("rank_in", self.rank_in)
         _check_rank("rank_out", self.rank_out)
 
+    def parts(self, layer: LayerInfo) -> tuple[LayerInfo, ...]:
+        """Return the three layers, `reduce`, `core` and `expand`."""
+        outputs, inputs, *kernel = layer.weight_shape
+        return (
+            _part(layer, "reduce", (self.rank_in, inputs, 1, 1)),
+            _part(layer, "core", (self.rank_out, self.rank_in, *kernel)),
+            _part(layer, "expand", (outputs, self.rank_out, 1, 1)),
+        )
+
 
 @choice(family="decomposition")
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,8 +80,49 @@ class Separable:
     Source: Howard et al., arXiv 1704.04861 (MobileNets).
     """
 
+    def parts(self, layer: LayerInfo) -> tuple[LayerInfo, ...]:
+        """Return the two layers, `depthwise` and `pointwise`."""
+        outputs, inputs, *kernel = layer.weight_shape
+        return (
+            _part(layer, "depthwise", (inputs, 1, *kernel), groups=inputs),
+            _part(layer, "pointwise", (outputs, inputs, 1, 1)),
+        )
 
-DecompositionChoice = LowRank | Tucker2 | Separable
+
+@choice(family="decomposition")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grouped:
+    """A convolution in groups, each of which sees its share of the inputs; these are shuffled before.
+
+    Raises:
+        SpaceError: fewer than two groups.
+
+    Source: Zhang et al., CVPR 2018 (ShuffleNet: grouped convolutions and the channel shuffle).
+    """
+
+    groups: int
+
+    def __post_init__(self) -> None:
+        if type(self.groups) is not int or self.groups < 2:
+            raise SpaceError(f"`groups >= 2` must hold, but got groups={self.groups!r}")
+
+    def parts(self, layer: LayerInfo) -> tuple[LayerInfo, ...]:
+        """Return the one layer, `grouped`."""
+        outputs, inputs, *kernel = layer.weight_shape
+        return (_part(layer, "grouped", (outputs, inputs // self.groups, *kernel), groups=self.groups),)
+
+
+def _part(layer: LayerInfo, name: str, shape: tuple[int, ...], *, groups: int = 1) -> LayerInfo:
+    return LayerInfo(
+        name=f"{layer.name}.{name}",
+        kind=layer.kind,
+        weight_shape=shape,
+        is_edge=layer.is_edge,
+        groups=groups,
+    )
+
+
+DecompositionChoice = LowRank | Tucker2 | Separable | Grouped
 
 
 def full_rank(layer: LayerInfo) -> int:
@@ -72,18 +130,33 @@ def full_rank(layer: LayerInfo) -> int:
     return min(layer.weight_shape[:2])
 
 
+def _channels(layer: LayerInfo) -> str:
+    return f"{layer.weight_shape[0]}x{layer.weight_shape[1] * layer.groups}"
+
+
 def _is_spatial(layer: LayerInfo) -> bool:
     return layer.kind == "conv2d" and max(layer.weight_shape[2:]) > 1
 
 
+def can_group(layer: LayerInfo, groups: int) -> bool:
+    """Say whether a convolution can be cut in so many groups: whole ones, of two inputs or more."""
+    outputs, inputs = layer.weight_shape[:2]
+    is_whole = layer.kind == "conv2d" and layer.groups == 1
+    return is_whole and outputs % groups == 0 and inputs % groups == 0 and inputs > groups
+
+
 @layer_family("decomposition", order=5)  # first of all: the others act on the layers that it leaves
 class DecompositionSpace(BaseModel):
-    """Which layers may be replaced by smaller ones; depthwise layers never are."""
+    """Which layers may be replaced by smaller ones; layers that are grouped or depthwise never are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Values[Literal["off", "low_rank", "separable"]] = Field(
-        default=("off",), description="off, low_rank (SVD, Tucker-2), separable (k x k convolutions)."
+    kind: Values[Literal["grouped", "low_rank", "off", "separable"]] = Field(
+        default=("off",),
+        description="off, low_rank (SVD, Tucker-2), separable (k x k convolutions), grouped (convolutions).",
+    )
+    groups: Values[Annotated[int, Field(ge=2)]] = Field(
+        default=(2,), description="Groups of a grouped convolution; they divide its inputs and outputs."
     )
     rank_fraction: Values[Annotated[float, Field(gt=0, le=1)]] = Field(
         default=(0.5,), description="Ranks as fractions of the full one."
@@ -101,6 +174,20 @@ class DecompositionSpace(BaseModel):
         """The layers that the section names, which the network must have."""
         return tuple(self.ranks)
 
+    def check_layers(self, layers: tuple[LayerInfo, ...]) -> None:
+        """Refuse groups that divide the channels of no layer.
+
+        Raises:
+            SpaceError: with the value and the convolution that comes nearest.
+        """
+        for groups in self.groups if "grouped" in self.kind else ():
+            if not any(can_group(layer, groups) for layer in layers):
+                shapes = ", ".join(f"{one.name} {_channels(one)}" for one in layers if one.kind == "conv2d")
+                raise SpaceError(
+                    f"`groups: {groups}` must divide the outputs and the inputs of a convolution, and leave "
+                    f"two inputs a group, but it does so in no layer; outputs x inputs: {shapes or 'none'}"
+                )
+
     def suggest(self, ask: Ask, layer: LayerInfo) -> DecompositionChoice | None:
         """Ask for kind and rank of the layer; None where it stays whole.
 
@@ -114,13 +201,24 @@ class DecompositionSpace(BaseModel):
                     f"its {layer.weight_shape[0]} outputs and {layer.weight_shape[1]} inputs, but `ranks` "
                     f"has {rank}"
                 )
-        legal = tuple(kind for kind in self.kind if kind != "separable" or _is_spatial(layer))
-        if layer.weight_shape[1] == 1 or legal in ((), ("off",)):
+        if layer.groups > 1 or layer.weight_shape[1] == 1:
+            return None
+        groups = tuple(groups for groups in self.groups if can_group(layer, groups))
+        fits = {"off": True, "low_rank": True, "separable": _is_spatial(layer), "grouped": bool(groups)}
+        legal = tuple(kind for kind in self.kind if fits[kind])
+        if legal in ((), ("off",)):
             return None
         kind = legal[0] if len(legal) == 1 else ask.categorical(f"{layer.name}.decomposition", legal)
-        if kind == "off":
-            return None
-        return Separable() if kind == "separable" else self._low_rank(ask, layer)
+        match kind:
+            case "low_rank":
+                return self._low_rank(ask, layer)
+            case "separable":
+                return Separable()
+            case "grouped":
+                few = len(groups) == 1
+                return Grouped(groups=groups[0] if few else int(ask.ordinal(f"{layer.name}.groups", groups)))
+            case _:
+                return None
 
     def _low_rank(self, ask: Ask, layer: LayerInfo) -> LowRank | Tucker2:
         outputs, inputs = layer.weight_shape[:2]

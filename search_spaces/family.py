@@ -37,6 +37,24 @@ class NamesLayers(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksLayers(Protocol):
+    """A section that is refused where it asks for what no layer of any network can have."""
+
+    def check_layers(self, layers: tuple[LayerInfo, ...]) -> None:
+        """Raise `SpaceError` for a value that fits none of the layers."""
+        ...
+
+
+@runtime_checkable
+class Replaces(Protocol):
+    """A choice that puts several layers in the place of one."""
+
+    def parts(self, layer: LayerInfo) -> tuple[LayerInfo, ...]:
+        """Return the layers that stand for the layer, named `<layer>.<part>`."""
+        ...
+
+
 ModelT = TypeVar("ModelT", bound=type[BaseModel])
 _LAYER_FAMILIES: dict[str, tuple[int, type[BaseModel]]] = {}
 

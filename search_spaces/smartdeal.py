@@ -150,7 +150,7 @@ class SmartDealSpace(BaseModel):
 
     def suggest(self, ask: Ask, layer: LayerInfo) -> SmartDeal | None:
         """Ask whether and how the layer is remodelled; None where it is left as it is."""
-        if self.use == ("off",) or not remodels(layer):
+        if self.use == ("off",) or not all(remodels(part) for part in layer.acted_on):
             return None
         prefix = f"{layer.name}.smartdeal" if self.per_layer else "all.smartdeal"
         if ask.categorical(prefix, self.use) == "off":

@@ -8,15 +8,15 @@ something for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from search_spaces.accelerator import AcceleratorSpace
 from search_spaces.ask import Ask, LayerInfo
-from search_spaces.choice import SpaceError, nearest
+from search_spaces.choice import Choice, SpaceError, nearest
 from search_spaces.design import Design, LayerDesign
-from search_spaces.family import LayerSpace, NamesLayers, layer_families
+from search_spaces.family import ChecksLayers, LayerSpace, NamesLayers, Replaces, layer_families
 from search_spaces.learning import LearningSpace
 from search_spaces.network import NetworkChoice, NetworkSpace
 
@@ -48,13 +48,7 @@ class BaseSpace(BaseModel):
         return Design(
             network=chosen,
             layers=tuple(
-                LayerDesign(
-                    layer=layer.name,
-                    choices=tuple(
-                        made for space in spaces.values() if (made := space.suggest(ask, layer)) is not None
-                    ),
-                )
-                for layer in layers
+                LayerDesign(layer=layer.name, choices=_choices(spaces, ask, layer)) for layer in layers
             ),
             learning=self.learning.suggest(ask),
             accelerator=self.accelerator.suggest(ask),
@@ -68,6 +62,19 @@ class BaseSpace(BaseModel):
             if isinstance(family, LayerSpace):
                 found[name] = family
         return found
+
+
+def _choices(spaces: Mapping[str, LayerSpace], ask: Ask, layer: LayerInfo) -> tuple[Choice, ...]:
+    """Ask every family in its order; the later ones know into what the earlier ones have cut the layer."""
+    made: list[Choice] = []
+    for space in spaces.values():
+        choice = space.suggest(ask, layer)
+        if choice is not None:
+            made.append(choice)
+        replaces: object = choice
+        if isinstance(replaces, Replaces):
+            layer = replace(layer, parts=replaces.parts(layer))
+    return tuple(made)
 
 
 def _check_names(spaces: Mapping[str, LayerSpace], layers: tuple[LayerInfo, ...]) -> None:
@@ -137,12 +144,27 @@ def assemble(
     return design, replay.answers
 
 
+def _check_layers(space: BaseSpace, network: str, describe: Describe) -> None:
+    """Refuse what no layer of any network of the space can have."""
+    layers = tuple(layer for chosen in space.network.every_choice(network) for layer in describe(chosen))
+    for family, section in space.layer_spaces().items():
+        if isinstance(section, ChecksLayers):
+            try:
+                section.check_layers(layers)
+            except SpaceError as error:
+                raise SpaceError(f"space.{family}: {error}") from error
+
+
 def knobs(space: BaseSpace, network: str, describe: Describe) -> dict[str, Knob]:
     """Return every knob that any design of the space can ask for, by name, in a stable order.
 
     Each knob's values are tried once on discovery, so a knob behind a condition is found whichever value
     opens it. Where the same knob has other values under another condition, the union is taken.
+
+    Raises:
+        SpaceError: a value that fits no layer of any network, or a layer that no value fits.
     """
+    _check_layers(space, network, describe)
     found: dict[str, Knob] = {}
     waiting: list[dict[str, KnobValue]] = [{}]
     while waiting:

@@ -157,6 +157,16 @@ def fits(pattern: str, layer: LayerInfo) -> bool:
     return pattern == "dense" or math.prod(layer.weight_shape) > 1
 
 
+def _fits_all(pattern: str, layer: LayerInfo) -> bool:
+    return all(fits(pattern, part) for part in layer.acted_on)
+
+
+_NEEDS = (
+    "n:m needs a multiple of m input channels, row a kernel wider than one, filter a convolution of two "
+    "filters or more"
+)
+
+
 def _known_pattern(pattern: str) -> str:
     try:
         nm = parse_nm(pattern)
@@ -205,27 +215,41 @@ class SparsitySpace(BaseModel):
         """Return the section of the default reference design: every weight kept."""
         return {"patterns": "dense"}
 
+    def check_layers(self, layers: tuple[LayerInfo, ...]) -> None:
+        """Refuse a pattern that fits no layer.
+
+        Raises:
+            SpaceError: with the pattern, and those that fit somewhere.
+        """
+        for pattern in self.patterns:
+            if not any(fits(pattern, layer) for layer in layers):
+                others = [one for one in ("dense", *_WITH_DENSITY) if any(fits(one, any_) for any_ in layers)]
+                raise SpaceError(
+                    f"pattern {pattern!r} fits no layer of any network: {_NEEDS}; legal here: "
+                    f"{', '.join(others)}"
+                )
+
     def suggest(self, ask: Ask, layer: LayerInfo) -> SparsityChoice:
         """Ask for the pattern and, only where it has one, for the density.
 
-        A layer is offered the patterns that fit it. With one choice for all, a layer that the choice does
-        not fit stays dense, as NVIDIA's ASP does it.
+        A layer is offered the patterns that fit it, or that fit each of the parts that stand for it. With
+        one choice for all, a layer that the choice does not fit stays dense, as NVIDIA's ASP does it.
 
         Raises:
             SpaceError: no pattern of the space fits the layer.
         """
         if not self.per_layer:
             pattern = ask.categorical("all.sparsity", self.patterns)
-            return self._chosen(ask, pattern, "all") if fits(pattern, layer) else Dense()
-        legal = tuple(pattern for pattern in self.patterns if fits(pattern, layer))
+            return self._chosen(ask, pattern, "all") if _fits_all(pattern, layer) else Dense()
+        legal = tuple(pattern for pattern in self.patterns if _fits_all(pattern, layer))
         if not legal:
-            shape = "x".join(str(size) for size in layer.weight_shape)
+            shapes = ", ".join(
+                f"{part.name!r} ({part.kind}, weights {'x'.join(map(str, part.weight_shape))})"
+                for part in layer.acted_on
+            )
             raise SpaceError(
-                f"no pattern of {list(self.patterns)} fits layer {layer.name!r} "
-                f"({layer.kind}, weights {shape}): n:m needs a multiple of m input channels, "
-                "row a kernel wider than one, filter a convolution of two filters or more; "
-                "legal here: dense, unstructured. "
-                "Add one of them to `patterns`"
+                f"no pattern of {list(self.patterns)} fits layer {shapes}: {_NEEDS}; "
+                "legal here: dense, unstructured. Add one of them to `patterns`"
             )
         return self._chosen(ask, ask.categorical(f"{layer.name}.sparsity", legal), layer.name)
 

@@ -42,6 +42,7 @@ def layer_infos(model: nn.Module) -> tuple[LayerInfo, ...]:
             kind="conv2d" if isinstance(layer, nn.Conv2d) else "linear",
             weight_shape=tuple(layer.weight.shape),
             is_edge=name in edges,
+            groups=layer.groups if isinstance(layer, nn.Conv2d) else 1,
         )
         for name, layer in layers.items()
     )

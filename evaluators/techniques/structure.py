@@ -1,4 +1,4 @@
-"""Structure: a layer replaced by several, before the network is traced and everything else is applied.
+"""Structure: a layer replaced by others, before the network is traced and everything else is applied.
 
 The parts are layers of their own, named `<layer>.<part>`, which start as an approximation of the weights
 that they replace; the other choices of the layer act on each of them.
@@ -16,7 +16,7 @@ from torch import nn
 from evaluators.networks.layers import compressible_layers
 from evaluators.techniques.dispatch import TechniqueError
 from search_spaces.choice import Choice
-from search_spaces.decomposition import LowRank, Separable, Tucker2
+from search_spaces.decomposition import Grouped, LowRank, Separable, Tucker2
 
 Structure = tuple[tuple[str, Choice], ...]
 """Layers by name, each with the choice that replaces it."""
@@ -43,9 +43,25 @@ def _(choice: Separable) -> tuple[str, ...]:
     return ("depthwise", "pointwise")
 
 
+@parts_of.register
+def _(choice: Grouped) -> tuple[str, ...]:
+    return ("grouped",)
+
+
+@singledispatch
+def modules_of(choice: object) -> tuple[str, ...]:
+    """Return the names of all modules that `replaced` makes: the parts, and what has no weight."""
+    return parts_of(choice)
+
+
+@modules_of.register
+def _(choice: Grouped) -> tuple[str, ...]:
+    return ("shuffle", "grouped")
+
+
 @singledispatch
 def replaced(choice: object, layer: nn.Module) -> tuple[nn.Module, ...]:
-    """Return the layers that stand for one, in the order of `parts_of`.
+    """Return the modules that stand for one layer, in the order of `modules_of`.
 
     Raises:
         TechniqueError: the choice does not fit the layer.
@@ -109,6 +125,25 @@ def _(choice: Separable, layer: nn.Module) -> tuple[nn.Module, ...]:
     )
 
 
+@replaced.register
+@torch.no_grad()
+def _(choice: Grouped, layer: nn.Module) -> tuple[nn.Module, ...]:
+    if not isinstance(layer, nn.Conv2d):
+        raise TechniqueError("a grouped convolution stands for a convolution, not for a linear layer")
+    _check_ungrouped(layer)
+    outputs, inputs = layer.weight.shape[:2]
+    groups, shuffle = choice.groups, nn.ChannelShuffle(choice.groups)
+    if outputs % groups or inputs % groups:
+        raise TechniqueError(
+            f"{groups} groups must divide the outputs and the inputs, but these are {outputs} and {inputs}"
+        )
+    # What each input is after the shuffle; each group keeps the weights of those that it sees.
+    seen = shuffle(torch.arange(float(inputs)).view(1, inputs, 1, 1)).flatten().long()
+    blocks = layer.weight[:, seen].unflatten(0, (groups, -1)).unflatten(2, (groups, -1))  # type: ignore[no-untyped-call]
+    weight = torch.stack([blocks[group, :, group] for group in range(groups)]).flatten(0, 1)
+    return shuffle, _convolution(weight, layer.bias, like=layer, groups=groups)
+
+
 def restructure_model(model: nn.Module, structure: Structure) -> None:
     """Replace layers of a network in place.
 
@@ -126,7 +161,7 @@ def restructure_model(model: nn.Module, structure: Structure) -> None:
         except TechniqueError as error:
             raise TechniqueError(f"layer {name!r}: {error}") from error
         owner, _, leaf = name.rpartition(".")
-        named = zip(parts_of(choice), parts, strict=True)
+        named = zip(modules_of(choice), parts, strict=True)
         setattr(model.get_submodule(owner), leaf, nn.Sequential(OrderedDict(named)))
 
 

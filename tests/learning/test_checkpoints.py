@@ -42,7 +42,7 @@ from search_spaces.codes import (
     Sign,
     Ternary,
 )
-from search_spaces.decomposition import LowRank, Separable, Tucker2
+from search_spaces.decomposition import Grouped, LowRank, Separable, Tucker2
 from search_spaces.learning import Backpropagation, Optimizer
 from search_spaces.quantization import FullPrecision, Granularity, PostTraining, UniformQuantization
 from search_spaces.smartdeal import CoefficientUpdate, SmartDeal
@@ -79,6 +79,7 @@ TECHNIQUES: dict[str, dict[str, tuple[Choice, ...]]] = {
         LINEAR: (SmartDeal(update=CoefficientUpdate.BUCKET_SWITCH),),
     },
     "tucker": {CONV: (Tucker2(rank_in=4, rank_out=6), W4)},
+    "grouped": {CONV: (Grouped(groups=2), W4)},
     "separable": {CONV: (Separable(), W4)},
     "low rank": {LINEAR: (LowRank(rank=4), Unstructured(density=0.5), W4)},
 }

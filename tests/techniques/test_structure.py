@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -21,11 +23,13 @@ from evaluators.techniques.structure import (
 )
 from search_spaces.ask import LayerInfo
 from search_spaces.choice import Choice, SpaceError, from_json, to_json
-from search_spaces.decomposition import DecompositionSpace, LowRank, Separable, Tucker2
+from search_spaces.decomposition import DecompositionSpace, Grouped, LowRank, Separable, Tucker2
+from search_spaces.family import Replaces
 from search_spaces.network import NetworkChoice
 from search_spaces.quantization import UniformQuantization
-from search_spaces.space import Space, assemble
-from search_spaces.sparsity import Dense
+from search_spaces.smartdeal import SmartDeal
+from search_spaces.space import Space, assemble, knobs
+from search_spaces.sparsity import NM, Dense
 
 W8 = UniformQuantization(weight_bits=8, activation_bits=8)
 
@@ -73,6 +77,104 @@ def test_a_separable_kernel_is_found_again() -> None:
         torch.testing.assert_close(nn.Sequential(*parts)(inputs), layer(inputs), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("groups", [2, 4])
+def test_a_grouped_convolution_is_the_whole_one_without_the_weights_across_groups(groups: int) -> None:
+    layer = nn.Conv2d(8, 12, 3, padding=1, stride=2)
+    inputs = _draw(2, 8, 7, 7)
+    shuffle, grouped = replaced(Grouped(groups=groups), layer)
+    assert isinstance(grouped, nn.Conv2d)
+    assert grouped.groups == groups
+    assert grouped.weight.numel() * groups == layer.weight.numel()
+    order = torch.arange(8).reshape(groups, -1).T.flatten()  # the shuffle: read the groups column by column
+    with torch.no_grad():
+        for output in range(12):
+            mine = order.reshape(groups, -1)[output // (12 // groups)]
+            layer.weight[output, [c for c in range(8) if c not in mine]] = 0.0
+        found = nn.Sequential(shuffle, grouped)(inputs)
+        torch.testing.assert_close(found, layer(inputs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("choice", "layer"),
+    [
+        (LowRank(rank=3), nn.Linear(6, 9)),
+        (LowRank(rank=3), nn.Conv2d(6, 4, 1)),
+        (Tucker2(rank_in=3, rank_out=2), nn.Conv2d(6, 4, 3)),
+        (Separable(), nn.Conv2d(6, 4, 3)),
+        (Grouped(groups=2), nn.Conv2d(6, 4, 3)),
+    ],
+    ids=repr,
+)
+def test_the_parts_that_the_space_knows_are_those_that_are_made(choice: Choice, layer: nn.Module) -> None:
+    (whole,) = layer_infos(nn.Sequential(layer))
+    model = nn.Sequential(layer)
+    restructure_model(model, (("0", choice),))
+    made = {info.name: info for info in layer_infos(model)}
+    assert isinstance(choice, Replaces)
+    parts = choice.parts(whole)
+    assert [part.name for part in parts] == [f"0.{name}" for name in parts_of(choice)] == list(made)
+    for part in parts:
+        found = made[part.name]
+        assert (part.kind, part.weight_shape, part.groups) == (found.kind, found.weight_shape, found.groups)
+
+
+def test_a_pattern_must_fit_every_part() -> None:
+    """A rank that is no multiple of four has no 2:4; refused where the study is checked, not in a trial."""
+    fields = {
+        "decomposition": {"kind": ["off", "low_rank"], "ranks": {"conv": [6, 8]}},
+        "sparsity": {"patterns": ["dense", "2:4"]},
+        "accelerator": {"templates": "eyeriss_like"},
+    }
+    layer = LayerInfo(name="conv", kind="conv2d", weight_shape=(16, 16, 3, 3))
+
+    def describe(network: NetworkChoice) -> tuple[LayerInfo, ...]:
+        return (layer,)
+
+    space = Space.model_validate(fields)
+    found = knobs(space, "any", describe)
+    assert set(found["conv.sparsity"].values) == {"2:4", "dense"}
+    for kind, rank, pattern in itertools.product(("off", "low_rank"), (6, 8), ("dense", "2:4")):
+        asked = {"conv.decomposition": kind, "conv.rank": rank, "conv.sparsity": pattern}
+        (made,) = assemble(space, asked, "any", describe)[0].layers
+        is_sparse = any(isinstance(choice, NM) for choice in made.choices)
+        assert is_sparse == (pattern == "2:4" and (kind == "off" or rank == 8))
+    alone = Space.model_validate(fields | {"sparsity": {"patterns": "2:4"}})
+    with pytest.raises(
+        SpaceError, match=r"no pattern of \['2:4'\] fits .*'conv.core' \(conv2d, weights 6x6x3x3\)"
+    ):
+        knobs(alone, "any", describe)
+
+
+def test_smartdeal_is_not_offered_to_parts_that_it_does_not_act_on() -> None:
+    space = Space.model_validate(
+        {
+            "decomposition": {"kind": ["off", "separable"]},
+            "smartdeal": {"use": "on"},
+            "accelerator": {"templates": "eyeriss_like"},
+        }
+    )
+    layer = LayerInfo(name="conv", kind="conv2d", weight_shape=(8, 8, 3, 3))
+    for kind, expected in (("off", True), ("separable", False)):
+        design, _ = assemble(space, {"conv.decomposition": kind}, "any", lambda network: (layer,))
+        assert any(isinstance(one, SmartDeal) for one in design.layers[0].choices) == expected
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"decomposition": {"kind": ["off", "grouped"], "groups": [2, 3]}},
+         r"space.decomposition: `groups: 3` must divide .*conv 8x8"),
+        ({"sparsity": {"patterns": ["dense", "2:5"]}},
+         r"space.sparsity: pattern '2:5' fits no layer .*legal here: dense, unstructured, row, filter"),
+    ],
+)  # fmt: skip
+def test_what_fits_no_layer_is_refused(section: dict[str, object], message: str) -> None:
+    space = Space.model_validate(section | {"accelerator": {"templates": "eyeriss_like"}})
+    layer = LayerInfo(name="conv", kind="conv2d", weight_shape=(8, 8, 3, 3))
+    with pytest.raises(SpaceError, match=message):
+        knobs(space, "any", lambda network: (layer,))
+
+
 def test_other_choices_of_a_layer_go_to_its_parts() -> None:
     choices = {"a": (LowRank(rank=2), Dense(), W8), "b": (Dense(), W8)}
     assert structure_of(choices) == (("a", LowRank(rank=2)),)
@@ -83,10 +185,11 @@ def test_other_choices_of_a_layer_go_to_its_parts() -> None:
     }
 
 
-def test_a_design_with_replaced_layers_is_priced_and_trained() -> None:
+@pytest.mark.parametrize(("kind", "part"), [("low_rank", ".core"), ("grouped", ".grouped")])
+def test_a_design_with_replaced_layers_is_priced_and_trained(kind: str, part: str) -> None:
     space = Space.model_validate(
         {
-            "decomposition": {"kind": "low_rank", "rank_fraction": 0.5},
+            "decomposition": {"kind": kind, "rank_fraction": 0.5},
             "accelerator": {"templates": "eyeriss_like"},
         }
     )
@@ -105,7 +208,7 @@ def test_a_design_with_replaced_layers_is_priced_and_trained() -> None:
     assert found.priced.inference.macs < other.priced.inference.macs
     assert found.priced.facts.storage_bits < other.priced.facts.storage_bits
     names = {layer for layer, _ in found.trained.densities}
-    assert any(name.endswith(".core") for name in names)
+    assert any(name.endswith(part) for name in names)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +221,9 @@ def test_a_design_with_replaced_layers_is_priced_and_trained() -> None:
         (Tucker2(rank_in=1, rank_out=1), nn.Linear(4, 8), "Tucker2 needs a convolution"),
         (Tucker2(rank_in=1, rank_out=1), nn.Conv2d(4, 8, 3, groups=4), r"grouped convolution \(here 4"),
         (Separable(), nn.Linear(4, 8), "stands for a convolution"),
+        (Grouped(groups=2), nn.Linear(4, 8), "stands for a convolution"),
+        (Grouped(groups=3), nn.Conv2d(6, 8, 3), "3 groups must divide .* 8 and 6"),
+        (Grouped(groups=2), nn.Conv2d(4, 8, 1, groups=2), "grouped convolution"),
         (W8, nn.Linear(4, 8), "no structure is registered for UniformQuantization"),
     ],
     ids=repr,
@@ -167,6 +273,22 @@ def test_separable_is_offered_to_kernels_only() -> None:
     assert DecompositionSpace().suggest(Last(), CONV) is None
 
 
+def test_groups_are_offered_where_they_divide_the_channels() -> None:
+    space = DecompositionSpace(kind=("off", "grouped"), groups=(2, 4))
+    wide = LayerInfo(name="c", kind="conv2d", weight_shape=(8, 8, 3, 3))
+    narrow = LayerInfo(name="c", kind="conv2d", weight_shape=(8, 4, 1, 1))  # 4 groups would be depthwise
+    assert space.suggest(Last(), wide) is None  # "off" is the last kind
+    only = DecompositionSpace(kind=("grouped",), groups=(2, 4))
+    assert only.suggest(Last(), wide) == Grouped(groups=4)
+    assert only.suggest(Last(), narrow) == Grouped(groups=2)
+    for layer in (
+        LayerInfo(name="c", kind="conv2d", weight_shape=(8, 3, 3, 3)),
+        LayerInfo(name="c", kind="conv2d", weight_shape=(8, 4, 3, 3), groups=2),
+        LayerInfo(name="c", kind="linear", weight_shape=(8, 8)),
+    ):
+        assert only.suggest(Last(), layer) is None
+
+
 def test_a_rank_above_the_full_one_is_refused_with_layer_value_and_legal_ones() -> None:
     space = DecompositionSpace(kind=("low_rank",), ranks={"fc": (4, 64)})
     with pytest.raises(SpaceError, match=r"rank of layer 'fc' must be from 1 to 10.*32 inputs.*has 64"):
@@ -199,3 +321,8 @@ def test_a_layer_that_is_not_there_is_refused_with_the_nearest_name() -> None:
 def test_ranks_below_one_are_refused(make: object) -> None:
     with pytest.raises(SpaceError, match=r"`rank.* >= 1` must hold"):
         make()  # type: ignore[operator]
+
+
+def test_one_group_is_refused() -> None:
+    with pytest.raises(SpaceError, match=r"`groups >= 2` must hold, but got groups=1"):
+        Grouped(groups=1)
