@@ -76,10 +76,12 @@ class Entry:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the right to change the entry."""
+        """Hold the right to change the entry; what a killed holder was building is cleared away."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.home.with_suffix(".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
+            for path in self.folder.glob(f".{self.home.name}.*"):
+                shutil.rmtree(path, ignore_errors=True)
             yield
 
     @property

@@ -298,6 +298,23 @@ def test_a_failure_that_cannot_be_read_is_forgotten(tmp_path: Path, caplog: pyte
     assert "does not hold a failure" in caplog.text
 
 
+def test_what_a_killed_process_was_building_is_cleared_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rename(path: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    one = bench(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        patch.setattr(shutil, "rmtree", lambda *arguments, **options: None)  # a kill clears nothing away
+        with pytest.raises(KeyboardInterrupt):
+            one.train(HALF)
+    assert len(list(tmp_path.glob(".*"))) == 1  # of the pretrained network, which comes first
+    assert not one.train(HALF).cached
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_digest_is_of_names_types_shapes_and_bits() -> None:
     values = torch.arange(6, dtype=torch.float32)
     variants = [
