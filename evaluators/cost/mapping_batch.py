@@ -141,7 +141,7 @@ class _Batch:
         result = self._search(options, self.effort)
         best = _ranked(options.task, result.score)
         first = np.flatnonzero(np.diff(options.task[best], prepend=-1))
-        return self._results(result, best[first], options.task[best[first]])
+        return self._results(result, best[first])
 
     def _options(self, waiting: Integers, limit: int, slack: float) -> _Options:
         """Return the candidates of tasks; chips with equal arrays have the same ones."""
@@ -190,38 +190,37 @@ class _Batch:
 
     def _search(self, options: _Options, effort: Effort) -> _Searched:
         """Search the orders of options: once for all that are equal in what the search looks at."""
-        table, tasks = self.table, self.tasks
+        table = self.table
         geometry, of_geometry = np.unique(options.geometry, return_inverse=True)
-        geometries = pack([self.geometries.rows[number] for number in geometry], effort.loop_factors)
-        chip, reserved = tasks.chip[options.task], tasks.reserved_bits[options.task]
-        scalars, of_scalars = self._scalars(table.macs.of[chip], tasks.problem[options.task])
+        chip, reserved = self.tasks.chip[options.task], self.tasks.reserved_bits[options.task]
+        scalars, of_scalars = self._scalars(table.macs.of[chip], self.tasks.problem[options.task])
+        rows = _Rows(
+            geometries=pack([self.geometries.rows[number] for number in geometry], effort.loop_factors),
+            geometry=of_geometry,
+            scalars=scalars,
+            scalar=of_scalars,
+            chip=chip,
+            reserved_bits=reserved,
+        )
         alike = row_classes(_columns(of_geometry, of_scalars, table.level_classes.of[chip], reserved))
         energies = scalars.copy()
         energies[:, _BANDWIDTH_FREE] = 0.0
-        distinct = alike.first
-        sought = row_classes(
-            _columns(
-                of_geometry[distinct],
-                row_classes(energies).of[of_scalars[distinct]],
-                table.searched.of[chip[distinct]],
-                reserved[distinct],
-            )
+        seen = _columns(of_geometry, row_classes(energies).of[of_scalars], table.searched.of[chip], reserved)
+        sought = row_classes(seen[alike.first])
+        found = search_packed(
+            rows.packed(alike.first[sought.first], table), effort=effort, switches=self.switches
         )
-        packed = self._packed(
-            geometries,
-            of_geometry[distinct],
-            scalars[of_scalars[distinct]],
-            chip[distinct],
-            reserved[distinct],
-        )
-        leaders = _rows(packed, sought.first)
-        found = search_packed(leaders, effort=effort, switches=self.switches)
-        if len(sought.first) < len(distinct):
-            found = _evaluated(packed, found, sought.of, self.switches)
-        else:
-            found = _reordered(found, sought.of)
-        score = self.objective.of(found.outcome[:, 0], found.outcome[:, 2])
-        return _Searched(found=found, row=alike.of, score=score[alike.of])
+        # The others have a leader's order, and latency or MACs of their own.
+        others = np.setdiff1d(np.arange(len(alike.first)), sought.first)
+        packed = _ordered(rows.packed(alike.first[others], table), found.packed, sought.of[others])
+        place = np.empty(len(alike.first), np.int64)
+        place[sought.first] = np.arange(len(sought.first))
+        place[others] = len(sought.first) + np.arange(len(others))
+        parts = (found, _evaluated(packed, self.switches))
+        outcome = np.concatenate([part.outcome for part in parts])
+        row = place[alike.of]
+        score = self.objective.of(outcome[:, 0], outcome[:, 2])[row]
+        return _Searched(parts=parts, row=row, score=score)
 
     def _scalars(self, mac: Integers, problem: Integers) -> tuple[Floats, Integers]:
         """Return distinct rows of scalars, and the row of each pair of a class of MACs and a contraction."""
@@ -234,47 +233,65 @@ class _Batch:
         ]
         return np.array(rows, np.float64).reshape(len(rows), layout.SCALARS), of_pair
 
-    def _packed(
-        self, geometries: Packed, row: Integers, scalars: Floats, chip: Integers, reserved: Floats
-    ) -> Packed:
-        levels = self.table.levels[chip]
-        resident = self.table.resident[chip]
-        homes = np.flatnonzero(resident >= 0)
-        levels[homes, resident[homes], layout.RESERVED] = reserved[homes]
-        return Packed(
-            order_dim=geometries.order_dim[row],
-            order_size=geometries.order_size[row],
-            loops=geometries.loops[row],
-            chain=geometries.chain[row],
-            ways=geometries.ways[row],
-            spatial=geometries.spatial[row],
-            scalars=scalars,
-            levels=levels,
+    def _results(self, result: _Searched, rows: Integers) -> MappedTasks:
+        """Return the results of option `rows[t]` as those of task `t`."""
+        own = result.row[rows]
+        reads, writes, outcome, order_size, loops, scalars = (
+            np.concatenate(arrays)[own]
+            for arrays in zip(*(_needed(part) for part in result.parts), strict=True)
+        )
+        filled = np.arange(order_size.shape[1]) < loops[:, None]
+        iterations = np.where(filled, order_size, 1.0).prod(axis=1)
+        return MappedTasks(
+            reads=reads,
+            writes=writes,
+            compute_cycles=iterations * scalars[:, layout.MAC_CYCLES] * scalars[:, layout.EXECUTED],
+            latency_cycles=outcome[:, 2],
+            mac_energy_pj=scalars[:, layout.MAC_PJ],
+            too_small=outcome[:, 3].astype(np.int64),
         )
 
-    def _results(self, result: _Searched, rows: Integers, task: Integers) -> MappedTasks:
-        """Return the results of option `rows[i]` as those of task `i`; `task` is ascending and complete."""
-        found, own = result.found, result.row[rows]
-        packed = found.packed
-        filled = np.arange(packed.order_size.shape[1]) < packed.loops[own, None]
-        iterations = np.where(filled, packed.order_size[own], 1.0).prod(axis=1)
-        scalars = packed.scalars[own]
-        assert np.array_equal(task, np.arange(len(self.tasks.chip)))
-        return MappedTasks(
-            reads=found.reads[own],
-            writes=found.writes[own],
-            compute_cycles=iterations * scalars[:, layout.MAC_CYCLES] * scalars[:, layout.EXECUTED],
-            latency_cycles=found.outcome[own, 2],
-            mac_energy_pj=scalars[:, layout.MAC_PJ],
-            too_small=found.outcome[own, 3].astype(np.int64),
+
+def _needed(found: Found) -> tuple[Floats, Floats, Floats, Floats, Integers, Floats]:
+    packed = found.packed
+    return found.reads, found.writes, found.outcome, packed.order_size, packed.loops, packed.scalars
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Rows:
+    """Options as indices into what they share; a row is packed where it is searched, and only there."""
+
+    geometries: Packed
+    geometry: Integers
+    scalars: Floats
+    scalar: Integers
+    chip: Integers
+    reserved_bits: Floats
+
+    def packed(self, rows: Integers, table: ChipTable) -> Packed:
+        """Return some rows as the kernel takes them."""
+        geometry, chip = self.geometry[rows], self.chip[rows]
+        levels = table.levels[chip]
+        resident = table.resident[chip]
+        homes = np.flatnonzero(resident >= 0)
+        levels[homes, resident[homes], layout.RESERVED] = self.reserved_bits[rows][homes]
+        return Packed(
+            order_dim=self.geometries.order_dim[geometry],
+            order_size=self.geometries.order_size[geometry],
+            loops=self.geometries.loops[geometry],
+            chain=self.geometries.chain[geometry],
+            ways=self.geometries.ways[geometry],
+            spatial=self.geometries.spatial[geometry],
+            scalars=self.scalars[self.scalar[rows]],
+            levels=levels,
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Searched:
-    """Results of distinct rows; `row` (r,) is the distinct row of each option, `score` (r,) its objective."""
+    """Results of distinct rows, in parts; `row` (r,) and `score` (r,) are of each option."""
 
-    found: Found
+    parts: tuple[Found, Found]
     row: Integers
     score: Floats
 
@@ -288,39 +305,20 @@ def _columns(*columns: Integers | Floats) -> Floats:
     return np.stack([column.astype(np.float64) for column in columns], axis=1)
 
 
-def _rows(packed: Packed, rows: Integers) -> Packed:
-    return Packed(
-        order_dim=packed.order_dim[rows],
-        order_size=packed.order_size[rows],
-        loops=packed.loops[rows],
-        chain=packed.chain[rows],
-        ways=packed.ways[rows],
-        spatial=packed.spatial[rows],
-        scalars=packed.scalars[rows],
-        levels=packed.levels[rows],
-    )
-
-
-def _evaluated(packed: Packed, leaders: Found, leader: Integers, switches: Switches) -> Found:
-    """Return what the order of row `leader[i]` costs on row `i` of `packed`."""
-    ordered = replace(
+def _ordered(packed: Packed, leaders: Packed, leader: Integers) -> Packed:
+    """Return rows with the orders of their leaders."""
+    return replace(
         packed,
-        order_dim=leaders.packed.order_dim[leader],
-        order_size=leaders.packed.order_size[leader],
-        loops=leaders.packed.loops[leader],
+        order_dim=leaders.order_dim[leader],
+        order_size=leaders.order_size[leader],
+        loops=leaders.loops[leader],
     )
-    found = nothing_found(ordered)
-    rows = np.arange(len(leader))
-    run(ordered, rows, ordered.order_dim, ordered.order_size, ordered.loops, found, switches)
+
+
+def _evaluated(packed: Packed, switches: Switches) -> Found:
+    """Return what rows cost with the orders that they have."""
+    found = nothing_found(packed)
+    if len(packed.loops):
+        rows = np.arange(len(packed.loops))
+        run(packed, rows, packed.order_dim, packed.order_size, packed.loops, found, switches)
     return found
-
-
-def _reordered(found: Found, row: Integers) -> Found:
-    """Return the results in another order of rows."""
-    return Found(
-        packed=_rows(found.packed, row),
-        reads=found.reads[row],
-        writes=found.writes[row],
-        prefix=found.prefix[row],
-        outcome=found.outcome[row],
-    )
