@@ -107,7 +107,10 @@ def _sweep(path: Path, question: StudyFile, quiet: bool, driven: Callable[[Progr
     folder = open_run(path)
     _print_front(folder, question)
     typer.echo(f"report   {folder.report_path}")
-    typer.echo(f"export   cosearch export {folder.path} --front")
+    if question.dataset.shapes is None:
+        typer.echo(f"export   cosearch export {folder.path} --front")
+    else:  # nothing was trained: there is nothing to export, and designs are to be held side by side
+        typer.echo(f"compare  cosearch compare {folder.path}")
 
 
 @app.command()
@@ -251,6 +254,34 @@ def report(
     path = out or folder.report_path
     write_atomic(path, render(report_data(folder, folder.study())))
     typer.echo(str(path))
+
+
+@app.command()
+def compare(
+    run_dir: RunDir,
+    score: Annotated[
+        str | None, typer.Option("--score", help="What to compare (default: the study's first cost).")
+    ] = None,
+    breakdown: Annotated[bool, typer.Option("--breakdown", help="Say where the energy goes, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Hold one score of all designs side by side: networks and techniques down, chips across."""
+    from codesign.comparison import compare as compare_designs
+    from codesign.comparison import comparison_json, parts_table, score_table
+    from codesign.run_folder import open_run
+
+    folder = open_run(run_dir)
+    question = folder.study()
+    comparison = compare_designs(folder.results(), question, score)
+    if as_json:
+        typer.echo(json.dumps(comparison_json(comparison, folder), indent=1))
+        return
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console.print(score_table(comparison))
+    if breakdown:
+        console.print(parts_table(comparison, folder))
 
 
 @app.command("list")

@@ -72,7 +72,8 @@ def cost(
     report = cost_of(workload, accelerator)
     if as_json:
         data = report.to_json(mappings=True)
-        typer.echo(json.dumps({**data, "area_mm2": area_mm2(accelerator), "unmodelled": workload.unmodelled}))
+        data |= {"area_mm2": area_mm2(accelerator), "unmodelled": workload.unmodelled}
+        typer.echo(json.dumps(data, allow_nan=False))
         return
     from rich.console import Console
 

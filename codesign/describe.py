@@ -11,7 +11,7 @@ from search_spaces.codes import CodedQuantization
 from search_spaces.design import Design, LayerDesign
 from search_spaces.quantization import FullPrecision, PostTraining, UniformQuantization
 from search_spaces.smartdeal import SmartDeal
-from search_spaces.sparsity import Unstructured
+from search_spaces.sparsity import Dense, Unstructured
 
 
 def design_summary(design: Design) -> tuple[tuple[str, str], ...]:
@@ -29,6 +29,21 @@ def accelerator_text(design: Design) -> str:
     """Return the chip and the parameters that differ from its template."""
     chosen = ", ".join(f"{name} {value}" for name, value in design.accelerator.parameters)
     return design.accelerator.template + (f" ({chosen})" if chosen else "")
+
+
+def network_text(design: Design) -> str:
+    """Return the network, with its width and depth where they are not 1."""
+    network = design.network
+    scaled = [f"width {network.width:g}"] if network.width != 1 else []
+    scaled += [f"depth {network.depth}"] if network.depth != 1 else []
+    return ", ".join([network.name, *scaled])
+
+
+def technique_text(design: Design) -> str:
+    """Return what is done to the layers, each choice once, in the order in which they act."""
+    fullest_first = sorted(design.layers, key=lambda layer: -len(layer.choices))
+    choices = [choice for layer in fullest_first for choice in layer.choices if not isinstance(choice, Dense)]
+    return ", ".join(text for text in dict.fromkeys(map(_choice_text, choices)) if text)
 
 
 def layer_text(layer: LayerDesign) -> str:

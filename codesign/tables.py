@@ -15,7 +15,7 @@ from codesign.results import TrialResult
 from codesign.run_folder import RunFolder
 from codesign.study_file import StudyFile
 from codesign.views import best_gain, reference_of
-from evaluators.scores import score_kinds
+from evaluators.scores import Direction, score_kinds
 from search_spaces.design import design_from_json
 
 
@@ -65,6 +65,11 @@ def headline(folder: RunFolder, study: StudyFile) -> str:
         return "No feasible design is as good as the reference design."
     if gain.factor <= 1:
         return f"No feasible design as good as the reference needs less {gain.objective}."
+    if all(objective.direction is Direction.MINIMIZE for objective in study.objectives):
+        return (
+            f"least    {gain.factor:.2f}x less {gain.objective} than the reference design, trial "
+            f"{gain.trial}, of whatever quality: no objective measures it"
+        )
     return (
         f"best     {gain.factor:.2f}x less {gain.objective} than the reference design within 1 percentage "
         f"point of its quality (trial {gain.trial})"

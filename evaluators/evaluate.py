@@ -10,6 +10,7 @@ from functools import reduce
 from evaluators.bench import Bench, Traced, choices_of, replacements_of
 from evaluators.cost.area import area_mm2
 from evaluators.cost.model import CostReport, cost
+from evaluators.cost.special import undecoded_layers
 from evaluators.scores import Accuracy, Facts, PassFacts, Scores, derive
 from evaluators.shapes import ImageShape
 from evaluators.techniques.dispatch import rewrite
@@ -192,6 +193,7 @@ def price(traced: Traced, accelerator: Accelerator, *, accuracy: Accuracy | None
         training=_pass(training, traced.training),
         storage_bits=parameter_bits(traced.inference),
         area_mm2=area_mm2(accelerator),
+        undecoded_layers=len(undecoded_layers(traced.inference, accelerator.unit_kinds)),
         accuracy=accuracy,
     )
     return Priced(inference=inference, training=training, facts=facts)

@@ -16,11 +16,12 @@ from evaluators.cost.area import area_mm2
 from evaluators.cost.chip_table import ChipTable, chip_tables
 from evaluators.cost.many import Lack, table_totals
 from evaluators.cost.problem import Integers, chip_numbers
+from evaluators.cost.special import undecoded_layers
 from evaluators.evaluate import Unmapped, parameter_bits
 from evaluators.scores import Accuracy, Facts, PassFacts, Scores, derive
 from evaluators.workload.graph import Workload
 from evaluators.workload.memory import peak_bits
-from hw_templates.accelerator import Accelerator, HardwareError
+from hw_templates.accelerator import Accelerator, HardwareError, SpecialKind
 from search_spaces.accelerator import AcceleratorChoice
 
 
@@ -60,6 +61,7 @@ class Fleet:
         built: those that can be built, each once; the others' reasons are in `reasons`.
         tables: the built ones as arrays, with their indices in `built`.
         areas_mm2: of the built ones.
+        units: which special units the built ones have.
     """
 
     accelerators: tuple[AcceleratorChoice, ...]
@@ -67,6 +69,7 @@ class Fleet:
     reasons: Mapping[AcceleratorChoice, str]
     tables: tuple[tuple[Integers, ChipTable], ...]
     areas_mm2: tuple[float, ...]
+    units: tuple[frozenset[SpecialKind], ...]
 
 
 def build_fleet(accelerators: Sequence[AcceleratorChoice]) -> Fleet:
@@ -87,6 +90,7 @@ def build_fleet(accelerators: Sequence[AcceleratorChoice]) -> Fleet:
         reasons=reasons,
         tables=chip_tables(chips),
         areas_mm2=tuple(area_mm2(chip) for chip in chips),
+        units=tuple(chip.unit_kinds for chip in chips),
     )
 
 
@@ -115,6 +119,7 @@ def price_fleet(
     inference = _pass_costs(traced.inference, fleet, asked=Pass.INFERENCE in passes)
     training = _pass_costs(traced.training, fleet, asked=Pass.TRAINING in passes)
     stored = parameter_bits(traced.inference)
+    undecoded = {units: len(undecoded_layers(traced.inference, units)) for units in set(fleet.units)}
     priced = {
         choice: PricedChip(accelerator=choice, scores=None, reason=reason)
         for choice, reason in fleet.reasons.items()
@@ -125,6 +130,7 @@ def price_fleet(
             training=training[index].facts,
             storage_bits=stored,
             area_mm2=fleet.areas_mm2[index],
+            undecoded_layers=undecoded[fleet.units[index]],
             accuracy=accuracy,
         )
         priced[choice] = PricedChip(

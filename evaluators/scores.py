@@ -61,12 +61,17 @@ class Accuracy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """All that is known of a design: raw counts beside which every score is derived."""
+    """All that is known of a design: raw counts beside which every score is derived.
+
+    Args:
+        undecoded_layers: layers whose stored weights no unit of the chip decodes.
+    """
 
     inference: PassFacts
     training: PassFacts
     storage_bits: float
     area_mm2: float
+    undecoded_layers: int
     accuracy: Accuracy | None = None
 
 
@@ -244,6 +249,12 @@ def storage_bits(facts: Facts) -> float:
 def area_mm2(facts: Facts) -> float:
     """Area of the accelerator."""
     return facts.area_mm2
+
+
+@score(unit="count")
+def undecoded_layers(facts: Facts) -> float:
+    """Layers whose weights have a code that the chip has no unit for; costed as if decoding were free."""
+    return float(facts.undecoded_layers)
 
 
 @score(unit="count")

@@ -200,21 +200,41 @@ class SpecialKind(Enum):
     NORMALIZATION_UNIT = "normalization_unit"  # statistics and normalisation in one pass (LightNorm)
     CODEC = "codec"  # compresses what leaves the chip, restores what comes back
 
+    @property
+    def operation(self) -> str:
+        """What one operation of the unit is."""
+        return {
+            SpecialKind.REBUILD_ENGINE: "one shift-and-add: a coefficient times an element of its basis row",
+            SpecialKind.NORMALIZATION_UNIT: "one element normalised",
+            SpecialKind.CODEC: "one element coded or decoded",
+        }[self]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpecialUnit:
-    """A special unit: how many elements it takes in a cycle and what one element costs."""
+    """A special unit: what an operation costs (`SpecialKind.operation`), and how many it does in a cycle.
+
+    Without `operations_per_cycle` the unit always keeps up with the array.
+    """
 
     kind: SpecialKind
-    elements_per_cycle: float
-    energy_pj_per_element: float
+    energy_pj_per_operation: float
     area_mm2: float
+    operations_per_cycle: float | None = None
 
     def __post_init__(self) -> None:
-        if self.elements_per_cycle <= 0 or self.energy_pj_per_element < 0 or self.area_mm2 < 0:
+        throughput = self.operations_per_cycle
+        slow = throughput is not None and throughput <= 0
+        if slow or self.energy_pj_per_operation < 0 or self.area_mm2 < 0:
             raise HardwareError(
-                f"special unit {self.kind.value}: throughput > 0, energy and area >= 0 must hold"
+                f"special unit {self.kind.value}: throughput > 0, energy and area >= 0 must hold, but got "
+                f"operations_per_cycle={throughput}, energy_pj_per_operation={self.energy_pj_per_operation}, "
+                f"area_mm2={self.area_mm2}"
             )
+
+    def cycles(self, operations: float) -> float:
+        """Return the time that `operations` take; none where the unit always keeps up."""
+        return 0.0 if self.operations_per_cycle is None else operations / self.operations_per_cycle
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -242,6 +262,9 @@ class Accelerator:
     def __post_init__(self) -> None:
         if self.clock_hz <= 0:
             raise HardwareError(f"clock_hz must be > 0, but got {self.clock_hz}")
+        kinds = [unit.kind.value for unit in self.special_units]
+        if len(set(kinds)) != len(kinds):
+            raise HardwareError(f"a chip has one special unit of a kind, but got {kinds}")
         names = [level.name for level in self.memories]
         if len(set(names)) != len(names):
             raise HardwareError(f"memory levels must have distinct names, but got {names}")
@@ -280,6 +303,15 @@ class Accelerator:
     def instances(self, level: MemoryLevel) -> int:
         """Return how many instances of `level` the chip has."""
         return prod(axis.size for axis in self.axes if axis.name not in level.shared_over)
+
+    def special_unit(self, kind: SpecialKind) -> SpecialUnit | None:
+        """Return the special unit of a kind, or None where the chip has none."""
+        return next((unit for unit in self.special_units if unit.kind is kind), None)
+
+    @property
+    def unit_kinds(self) -> frozenset[SpecialKind]:
+        """Which special units the chip has."""
+        return frozenset(unit.kind for unit in self.special_units)
 
     @property
     def on_chip_bits(self) -> int:

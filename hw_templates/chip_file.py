@@ -125,12 +125,12 @@ class ZerosSection(_Section):
 
 
 class SpecialSection(_Section):
-    """A special unit."""
+    """A special unit; what one operation is depends on its kind (`SpecialKind.operation`)."""
 
     source: Source
-    elements_per_cycle: Annotated[float, Field(gt=0)]
-    energy_per_element: Energy
+    energy_per_operation: Energy
     area: Area
+    operations_per_cycle: Annotated[float, Field(gt=0)] | None = None
 
 
 class ChipSection(_Section):
@@ -191,9 +191,9 @@ def build(chip: ChipSection, *, name: str, source: str) -> Accelerator:
         special_units=tuple(
             SpecialUnit(
                 kind=kind,
-                elements_per_cycle=unit.elements_per_cycle,
-                energy_pj_per_element=unit.energy_per_element,
+                energy_pj_per_operation=unit.energy_per_operation,
                 area_mm2=unit.area,
+                operations_per_cycle=unit.operations_per_cycle,
             )
             for kind, unit in chip.special_units.items()
         ),

@@ -39,9 +39,9 @@ def accelerator_to_yaml(chip: Accelerator) -> str:
             "special_units": {
                 unit.kind.value: {
                     "source": here,
-                    "elements_per_cycle": unit.elements_per_cycle,
-                    "energy_per_element": f"{unit.energy_pj_per_element!r} pJ",
+                    "energy_per_operation": f"{unit.energy_pj_per_operation!r} pJ",
                     "area": f"{unit.area_mm2!r} mm2",
+                    "operations_per_cycle": unit.operations_per_cycle,
                 }
                 for unit in chip.special_units
             },

@@ -19,8 +19,9 @@ from evaluators.cost.mapping_batch import MappedTasks, Tasks, map_tasks
 from evaluators.cost.memory_bound import buffer_of, memory_bound_row
 from evaluators.cost.model import problem_of
 from evaluators.cost.problem import OPERANDS, Floats, Problem
-from evaluators.cost.report import Infeasible
+from evaluators.cost.report import Infeasible, total
 from evaluators.cost.residency import Residency, plan_residency
+from evaluators.cost.special import Traffic, contraction_work, memory_bound_work, with_special_units
 from evaluators.workload.graph import Op, Workload
 from hw_templates.units import cycles_to_seconds, leakage_pj
 
@@ -54,8 +55,13 @@ class _OpCost:
     """One op on each of `n` chips, without leakage."""
 
     energy_pj: Floats
-    cycles: Floats
+    compute_cycles: Floats
+    stall_cycles: Floats
     dram_bits: Floats
+
+    @property
+    def cycles(self) -> Floats:
+        return self.compute_cycles + self.stall_cycles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -87,7 +93,7 @@ def table_totals(workload: Workload, table: ChipTable) -> Totals:
             cost = next(others)
         else:
             own = slice(done, done + len(chips))
-            cost = _contraction(table, mapped, own)
+            cost = _with_units(_contraction(table, mapped, own), op, workload, table, mapped, own)
             _note(lacks, op, table, tasks, mapped, own)
             done += len(chips)
         row = cost.energy_pj + _leakage_pj(table, cost.cycles)
@@ -146,7 +152,37 @@ def _contraction(table: ChipTable, mapped: MappedTasks, own: slice) -> _OpCost:
     fits = mapped.too_small[own] < 0
     compute = mapped.compute_cycles[own]
     stall = np.maximum(0.0, np.where(fits, mapped.latency_cycles[own], inf) - compute)
-    return _OpCost(energy_pj=np.where(fits, energy, inf), cycles=compute + stall, dram_bits=dram)
+    return _OpCost(
+        energy_pj=np.where(fits, energy, inf), compute_cycles=compute, stall_cycles=stall, dram_bits=dram
+    )
+
+
+def _with_units(
+    cost: _OpCost, op: Op, workload: Workload, table: ChipTable, mapped: MappedTasks, own: slice
+) -> _OpCost:
+    """Return the cost of a contraction with what the special units of some chips take."""
+    with_units = [
+        index
+        for index, chip in enumerate(table.chips)
+        if chip.special_units and mapped.too_small[own.start + index] < 0
+    ]
+    if not with_units:
+        return cost
+    assert op.contraction is not None
+    energy, stall = cost.energy_pj.copy(), cost.stall_cycles.copy()
+    for index in with_units:
+        task = own.start + index
+        traffic = Traffic(
+            reads=mapped.reads[task].tolist(),
+            writes=mapped.writes[task].tolist(),
+            accumulated=op.contraction.output,
+        )
+        for unit, work in contraction_work(op, workload, table.chips[index], traffic):
+            parts = (operations * unit.energy_pj_per_operation for operations in work.values())
+            energy[index] += total(parts)
+            busy = unit.cycles(sum(work.values()))
+            stall[index] = max(stall[index], busy - cost.compute_cycles[index])
+    return replace(cost, energy_pj=energy, stall_cycles=stall)
 
 
 def _note(
@@ -175,14 +211,15 @@ def _memory_bound(workload: Workload, table: ChipTable, homes: _Residence) -> It
     for op in workload.ops:
         if op.contraction is not None:
             continue
-        rows = np.empty((len(alike.first), 3))
+        rows = np.empty((len(alike.first), 4))
         for number, first in enumerate(alike.first.tolist()):
             plan = homes.plan(first)
             resident = tuple(bool(plan.resident[tensor]) for tensor in (*op.inputs, *op.outputs))
             row = memory_bound_row(op, workload, table.chips[first], resident, plan.level)
-            rows[number] = row.energy_pj, row.latency_cycles, row.dram_bits
-        energy, cycles, dram = rows[alike.of].T
-        yield _OpCost(energy_pj=energy, cycles=cycles, dram_bits=dram)
+            row = with_special_units(row, memory_bound_work(op, workload, table.chips[first], resident))
+            rows[number] = row.energy_pj, row.compute_cycles, row.stall_cycles, row.dram_bits
+        energy, compute, stall, dram = rows[alike.of].T
+        yield _OpCost(energy_pj=energy, compute_cycles=compute, stall_cycles=stall, dram_bits=dram)
 
 
 def _leakage_pj(table: ChipTable, cycles: Floats) -> Floats:

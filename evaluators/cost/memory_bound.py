@@ -12,11 +12,14 @@ from typing import Final
 
 from evaluators.cost.report import ALL_OPERANDS, VECTOR_ENTRY, CostRow
 from evaluators.workload.graph import Op, Role, Workload
-from hw_templates.accelerator import Accelerator, MemoryLevel, Ports
+from hw_templates.accelerator import Accelerator, MemoryLevel, Ports, SpecialKind
+
+NORMALIZATION: Final = "normalization"
+"""The kind of op that a normalization unit takes from the vector unit."""
 
 OPERATIONS_PER_ELEMENT: Final[dict[str, float]] = {
     # Vector operations an element, by kind of op; estimates from the arithmetic of the definition.
-    "normalization": 4.0,  # subtract the mean, scale, shift, and one for the statistics
+    NORMALIZATION: 4.0,  # subtract the mean, scale, shift, and one for the statistics
     "softmax": 4.0,  # maximum, exponential, sum, divide
     "loss": 2.0,
     "resampling": 4.0,
@@ -66,11 +69,20 @@ def memory_bound_row(
             _book(energy, reads, writes, inner, transfer.operand, words, write=transfer.written)
             if not transfer.resident:  # it passes through: the other half of the way
                 _book(energy, reads, writes, inner, transfer.operand, words, write=not transfer.written)
-    operations = elements * OPERATIONS_PER_ELEMENT.get(op.kind, 1.0)
-    energy[VECTOR_ENTRY] = {ALL_OPERANDS: operations * accelerator.vector.energy_pj_per_op}
-    compute = operations / accelerator.vector.lanes
+    entry, arithmetic_pj, compute = _arithmetic(op, elements, accelerator)
+    energy[entry] = {ALL_OPERANDS: arithmetic_pj}
     busiest = max(_busy(memory, reads, writes) for memory in accelerator.memories)
     return _row(op, compute, max(0.0, busiest - compute), dram_bits, energy)
+
+
+def _arithmetic(op: Op, elements: float, accelerator: Accelerator) -> tuple[str, float, float]:
+    """Return the ledger's entry, the energy in pJ and the cycles of an op's arithmetic."""
+    unit = accelerator.special_unit(SpecialKind.NORMALIZATION_UNIT)
+    if unit is not None and op.kind == NORMALIZATION:
+        return unit.kind.value, elements * unit.energy_pj_per_operation, unit.cycles(elements)
+    operations = elements * OPERATIONS_PER_ELEMENT.get(op.kind, 1.0)
+    vector = accelerator.vector
+    return VECTOR_ENTRY, operations * vector.energy_pj_per_op, operations / vector.lanes
 
 
 def _transfers(

@@ -15,6 +15,7 @@ from evaluators.cost.memory_bound import memory_bound_row
 from evaluators.cost.problem import OPERANDS, Problem, Storage, resident_level
 from evaluators.cost.report import ALL_OPERANDS, LEAKAGE_ENTRY, MAC_ENTRY, CostReport, CostRow
 from evaluators.cost.residency import Residency, plan_residency
+from evaluators.cost.special import Traffic, contraction_work, memory_bound_work, with_special_units
 from evaluators.workload.graph import Op, Workload
 from hw_templates.accelerator import Accelerator
 from hw_templates.units import cycles_to_seconds, leakage_pj
@@ -107,10 +108,14 @@ def _report(workload: Workload, chip: Accelerator, plan: Residency, mapped: Iter
     leakage_mw = chip.leakage_mw
     for op in workload.ops:
         if op.contraction is not None:
-            row = _contraction_row(op, chip, next(mapped))
+            found = next(mapped)
+            row = _contraction_row(op, chip, found)
+            traffic = Traffic(reads=found.reads, writes=found.writes, accumulated=op.contraction.output)
+            row = with_special_units(row, contraction_work(op, workload, chip, traffic))
         else:
             resident = tuple(bool(plan.resident[tensor]) for tensor in (*op.inputs, *op.outputs))
             row = memory_bound_row(op, workload, chip, resident, plan.level)
+            row = with_special_units(row, memory_bound_work(op, workload, chip, resident))
         rows.append(_with_leakage(row, chip, leakage_mw))
     return CostReport(
         accelerator=chip.name, technology=chip.technology, clock_hz=chip.clock_hz, rows=tuple(rows)

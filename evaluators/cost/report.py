@@ -14,6 +14,9 @@ VECTOR_ENTRY = "vector"
 LEAKAGE_ENTRY = "leakage"
 ALL_OPERANDS = "all"
 
+_COSTS = ("latency_cycles", "latency_s", "stall_cycles", "utilization", "dram_bits", "energy_pj")
+"""What a row's JSON says of a contraction's cost; null where no mapping fits."""
+
 Ledger = Mapping[str, Mapping[str, float]]
 """Energy in pJ by memory level (or "mac", "vector", "leakage"), then by operand ("I", "W", "O", "all")."""
 
@@ -145,15 +148,20 @@ class CostReport:
         return tuple(row for row in self.rows if row.infeasible is not None)
 
     def to_json(self, *, mappings: bool = False) -> dict[str, object]:
-        """Return the report as JSON data; `mappings` adds how every contraction was mapped."""
+        """Return the report as JSON data; `mappings` adds how every contraction was mapped.
+
+        What a contraction that no mapping fits would cost is null, in its row and in the totals: JSON has no
+        infinity. Its `infeasible` has the level, its demand and its capacity.
+        """
+        known = not self.infeasible
         return {
             "version": 1,
             "accelerator": self.accelerator,
             "technology": self.technology,
-            "energy_pj": self.energy_pj,
-            "latency_s": self.latency_s,
+            "energy_pj": self.energy_pj if known else None,
+            "latency_s": self.latency_s if known else None,
             "macs": self.macs,
-            "dram_bits": self.dram_bits,
+            "dram_bits": self.dram_bits if known else None,
             "rows": [self._row(row, mappings) for row in self.rows],
         }
 
@@ -173,6 +181,7 @@ class CostReport:
         if mappings and row.mapping is not None:
             data["mapping"] = row.mapping.to_json()
         if row.infeasible is not None:
+            data |= dict.fromkeys(_COSTS)
             data["infeasible"] = {
                 "level": row.infeasible.level,
                 "demand_bits": row.infeasible.demand_bits,

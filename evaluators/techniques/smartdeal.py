@@ -37,7 +37,8 @@ from evaluators.techniques.smartdeal_projection import (
 from evaluators.techniques.smartdeal_step import rewritten_step, round_what_is_moved, rounded
 from evaluators.techniques.smartdeal_storage import hardware_bits, training_bits
 from evaluators.techniques.weight_codes import straight_through
-from evaluators.workload.graph import Workload
+from evaluators.workload.graph import WeightCode, Workload
+from hw_templates.accelerator import SpecialKind
 from search_spaces.smartdeal import SLICE_COLUMNS, CoefficientUpdate, SmartDeal
 
 SCALE_BITS = 32  # one a filter, where bases are integers
@@ -193,7 +194,17 @@ def _(choice: SmartDeal, workload: Workload, layer: str) -> Workload:
         bits={weight: choice.coefficient_bits},
         density={weight: rows},
         index_bits={weight: (stored.index + stored.basis + scales) / tensor.numel},
+        codes={weight: _code(layout, elements / rows if rows else 0.0)},
     )
+
+
+def _code(layout: SliceLayout, filled: float) -> WeightCode:
+    """Return how W = Q B is rebuilt: a shift-and-add for each element of the basis row of a coefficient.
+
+    Args:
+        filled: fraction of the stored coefficients that are not zero; the others cost nothing.
+    """
+    return WeightCode(unit=SpecialKind.REBUILD_ENGINE, operations_per_element=filled * layout.columns)
 
 
 def _rewritten_training(
@@ -217,6 +228,7 @@ def _rewritten_training(
         density=dict.fromkeys((weight, *companions), elements),
         index_bits={weight: (stored.index + stored.basis + scales) / numel}
         | dict.fromkeys(companions, layout.basis_count * LATENT_BITS / numel),
+        codes={weight: _code(layout, 1.0)},  # coefficients of zero are not stored
     )
 
 

@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from types import MappingProxyType
 
 import networkx as nx
 import numpy as np
 import numpy.typing as npt
 
 from evaluators.workload.errors import WorkloadError, unknown
+from hw_templates.accelerator import SpecialKind
 
 Node = tuple[str, int, int]  # ("op", position, 0) or ("tensor", index, version)
 
@@ -207,6 +209,22 @@ class Structure:
         return graph
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightCode:
+    """How a stored weight must be decoded before it is multiplied.
+
+    Args:
+        unit: the special unit that decodes it; a chip without one is costed as if decoding were free.
+        operations_per_element: operations of the unit for one stored element.
+    """
+
+    unit: SpecialKind
+    operations_per_element: float
+
+
+_NO_CODES: Mapping[int, WeightCode] = MappingProxyType({})
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Workload:
     """What a design makes the hardware do. Immutable; `rewrite` gives another that shares the structure.
@@ -216,12 +234,14 @@ class Workload:
         bits: `(t,)`, bits of a stored element.
         density: `(t,)`, fraction of the elements that is stored.
         index_bits: `(t,)`, bookkeeping bits per element of the dense tensor (masks, run lengths).
+        codes: Weights that a special unit has to decode, by tensor.
     """
 
     structure: Structure
     bits: npt.NDArray[np.float64]
     density: npt.NDArray[np.float64]
     index_bits: npt.NDArray[np.float64]
+    codes: Mapping[int, WeightCode] = field(default_factory=lambda: _NO_CODES)
 
     @property
     def ops(self) -> tuple[Op, ...]:
@@ -311,6 +331,7 @@ class Workload:
         bits: Mapping[int, float] | None = None,
         density: Mapping[int, float] | None = None,
         index_bits: Mapping[int, float] | None = None,
+        codes: Mapping[int, WeightCode] | None = None,
     ) -> Workload:
         """Return this workload with other storage for some tensors; everything else is shared.
 
@@ -318,6 +339,7 @@ class Workload:
             bits: Tensor index -> bits per stored element, >= 0.
             density: Tensor index -> fraction of the elements that is stored, within [0, 1].
             index_bits: Tensor index -> bookkeeping bits per dense element, >= 0.
+            codes: Tensor index -> how it is decoded.
 
         Raises:
             WorkloadError: An index that is no tensor, or a value out of its range.
@@ -327,6 +349,7 @@ class Workload:
             bits=_overlay(self.bits, bits, "bits", math.inf),
             density=_overlay(self.density, density, "density", 1.0),
             index_bits=_overlay(self.index_bits, index_bits, "index_bits", math.inf),
+            codes={**self.codes, **codes} if codes else self.codes,
         )
 
 

@@ -159,6 +159,19 @@ def test_a_contraction_that_fits_nowhere_is_infinite_and_says_where():
     assert row.infeasible.demand_bits > row.infeasible.capacity_bits == 24
 
 
+def test_the_json_of_what_fits_nowhere_has_nulls_and_the_reason():
+    report = cost(workload(SMALL), with_capacity(chip(), "buffer", 24))
+    data = json.loads(json.dumps(report.to_json(mappings=True), allow_nan=False))
+    assert data["energy_pj"] is data["latency_s"] is data["dram_bits"] is None
+    assert data["macs"] == report.macs
+    infeasible = [row for row in data["rows"] if "infeasible" in row]
+    assert len(infeasible) == len(report.infeasible) > 0
+    for row in infeasible:
+        assert row["infeasible"]["demand_bits"] > row["infeasible"]["capacity_bits"] == 24
+        assert row["energy_pj"] is row["latency_s"] is row["dram_bits"] is row["utilization"] is None
+    assert any(row["energy_pj"] for row in data["rows"])  # the ReLU fits
+
+
 def test_leakage_is_apart_and_grows_with_time():
     leaking = replace(chip(), mac=replace(chip().mac, leakage_mw=3.0))
     dry, wet = cost(workload(SMALL), chip()), cost(workload(SMALL), leaking)
