@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codesign.drive import drive, grow_budget, start
+from codesign.drive import adopt, drive, start
 from codesign.front import front, hypervolume, knee
 from codesign.results import TrialResult
 from codesign.run_folder import RunFolder, open_run
@@ -64,9 +64,7 @@ class Study:
         """
         if resume and (self.path / "manifest.json").is_file():
             folder = open_run(self.path)
-            check_same(folder, self.file)
-            grow_budget(folder, folder.study(), self.file.budget.trials)
-            drive(folder, self.file, watch)
+            drive(folder, adopt(folder, self.file), watch)
         else:
             start(self.path, self.file, "codesign.Study.run", watch)
         return self.front()
@@ -112,28 +110,3 @@ def load(name: str | Path, overrides: Sequence[str] = (), *, out: str | Path | N
         StudyFileError: every problem of the file at once.
     """
     return Study(load_study(str(name), overrides), out)
-
-
-def check_same(folder: RunFolder, study: StudyFile) -> None:
-    """Refuse to continue a run with another study than the one it was started with.
-
-    Raises:
-        RunFolderError: with a readable difference.
-    """
-    import difflib
-
-    from codesign.errors import RunFolderError
-
-    old = folder.study()
-    if old.hash() == study.hash():
-        return
-    difference = "\n".join(
-        line
-        for line in difflib.unified_diff(
-            old.to_yaml().splitlines(), study.to_yaml().splitlines(), "as started", "now", lineterm="", n=0
-        )
-    )
-    raise RunFolderError(
-        f"{folder.path} was started with another study; only a larger budget, the storage, the executor and "
-        f"the data folder may change:\n{difference}\nUse another folder (`--out`) for the new one"
-    )

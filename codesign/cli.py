@@ -73,18 +73,26 @@ def run(
 
 
 @app.command()
-def resume(run_dir: RunDir, trials: Trials = None, data_root: DataRoot = None, quiet: Quiet = False) -> None:
-    """Continue a run that was stopped or killed, or give it more trials."""
-    from codesign.drive import drive, grow_budget
-    from codesign.files import write_atomic
+def resume(
+    run_dir: RunDir,
+    trials: Trials = None,
+    data_root: DataRoot = None,
+    override: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """Continue a run that was stopped or killed, or give it more trials.
+
+    With -o also its budget, its storage and its executor can change, e.g. -o executor.local.workers=4; all
+    else is the question itself, and stays.
+    """
+    from codesign.drive import change, drive
     from codesign.run_folder import open_run
 
     folder = open_run(run_dir)
-    question = grow_budget(folder, folder.study(), trials)
-    if data_root is not None:
-        dataset = question.dataset.model_copy(update={"data_root": data_root.resolve()})
-        question = question.model_copy(update={"dataset": dataset})
-        write_atomic(folder.study_path, question.to_yaml())
+    overrides = list(override or [])
+    overrides += [f"budget.trials={trials}"] if trials is not None else []
+    overrides += [f"dataset.data_root={json.dumps(str(data_root.resolve()))}"] if data_root else []
+    question = change(folder, overrides)
     _sweep(run_dir, question, quiet, lambda watch: drive(folder, question, watch))
 
 
@@ -121,13 +129,14 @@ def status(run_dir: RunDir, as_json: Json = False) -> None:
     from codesign.views import status_view
 
     folder = open_run(run_dir)
-    view = status_view(folder, folder.study())
+    question = folder.study()
+    view = status_view(folder, question)
     if as_json:
         typer.echo(json.dumps(view, indent=1))
         return
     state = "running" if view["driven"] else "not running"
-    typer.echo(f"{view['study']}: {state}, {view['planned']} trials planned")
-    for name in ("completed", "gated", "failed", "running", "interrupted", "trained", "front"):
+    typer.echo(f"{view['study']}: {state}, {question.budget.text} planned")
+    for name in ("completed", "stopped", "gated", "failed", "running", "interrupted", "trained", "front"):
         typer.echo(f"  {name:<12} {view[name]}")
     typer.echo(f"  {'hypervolume':<12} {view['hypervolume']:.4f}")
     wall = view["wall_s"]
@@ -196,7 +205,8 @@ def evaluate(
 def export(
     run_dir: RunDir,
     numbers: Annotated[
-        list[int] | None, typer.Argument(metavar="[TRIAL]...", help="Trials to export.")
+        list[str] | None,
+        typer.Argument(metavar="[TRIAL]...", help="Trials to export; 12.3 is trial 12 on its third chip."),
     ] = None,
     whole_front: Annotated[bool, typer.Option("--front", help="Every design of the front.")] = False,
     only_knee: Annotated[bool, typer.Option("--knee", help="The knee of the front.")] = False,
@@ -218,7 +228,7 @@ def export(
 
 
 def _chosen(
-    folder: RunFolder, question: StudyFile, numbers: list[int], whole_front: bool, only_knee: bool
+    folder: RunFolder, question: StudyFile, numbers: list[str], whole_front: bool, only_knee: bool
 ) -> list[TrialResult]:
     from codesign.errors import ExportError
     from codesign.front import front as front_of
@@ -229,14 +239,19 @@ def _chosen(
     members = front_of(results, question.objectives)
     best = knee(members, question.objectives)
     chosen = list(members) if whole_front else [best] if only_knee and best is not None else []
-    completed = {result.trial: result for result in results if result.state is TrialState.COMPLETED}
+    completed = {
+        variant.label: variant
+        for result in results
+        if result.state is TrialState.COMPLETED
+        for variant in result.variants()
+    }
     for number in numbers:
         if number not in completed:
             raise ExportError(
-                f"trial {number} has no trained design to export; completed: {', '.join(map(str, completed))}"
+                f"trial {number} has no trained design to export; completed: {', '.join(completed)}"
             )
         chosen.append(completed[number])
-    return list({result.trial: result for result in chosen}.values())
+    return list({result.label: result for result in chosen}.values())
 
 
 @app.command()

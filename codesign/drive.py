@@ -5,22 +5,27 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from codesign.budget import Meter
 from codesign.errors import RunFolderError
 from codesign.executors import Executor, InProcess, LocalProcesses
 from codesign.files import write_atomic, write_json
+from codesign.halving import Halving
 from codesign.layers import read_layers
 from codesign.run_folder import RunFolder, create
-from codesign.storage import open_storage
+from codesign.search_space import space_of
+from codesign.storage import move_trials, open_storage
 from codesign.study_file import StudyFile
+from codesign.study_reader import parse_study
 from codesign.sweep import Stop, Sweep, Tick
 from codesign.trial_book import TrialBook
 from codesign.views import front_view
+from codesign.warm_start import read_first, write_first
 
 Watch = Callable[[Tick], None]
 
@@ -38,6 +43,8 @@ def start(path: Path, study: StudyFile, command: str, watch: Watch) -> tuple[Run
     fresh = not path.exists()
     folder = create(path, study, command)
     try:
+        if study.warm_start is not None:
+            write_first(folder, study.warm_start)
         return folder, drive(folder, study, watch)
     except BaseException:
         if not folder.asked():
@@ -60,34 +67,44 @@ def drive(folder: RunFolder, study: StudyFile, watch: Watch) -> bool:
     started, wall = datetime.now(UTC), time.monotonic()
     with folder.driver_lock():
         folder.check_unchanged(study)
-        executor = _executor(folder, study)
+        executor = open_executor(folder, study)
         try:
             with _interruptible() as stop:
-                _describe(folder, executor)
-                storage = open_storage(study.storage, folder.journal_path)
-                book = TrialBook(
-                    study,
-                    storage,
-                    read_layers(folder.layers_path),
-                    study.budget.trials,
-                    name=folder.storage_name(study),
-                )
-                sweep = Sweep(
-                    folder=folder,
-                    book=book,
-                    executor=executor,
-                    planned=study.budget.trials,
-                    window=study.sampler.window,
-                    watch=watch,
-                    stop=stop,
-                )
-                told = book.told
+                if not folder.layers_path.is_file():
+                    write_json(folder.layers_path, executor.describe())
+                sweep = open_sweep(folder, study, executor, watch, stop)
                 complete = sweep.run()
         finally:
             executor.close()
-        _log(folder, started, time.monotonic() - wall, executor.workers, told)
+        _log(folder, started, time.monotonic() - wall, executor.workers, sweep.busy_s)
         write_pages(folder, study)
     return complete
+
+
+def open_sweep(
+    folder: RunFolder, study: StudyFile, executor: Executor, watch: Watch, stop: Stop | None = None
+) -> Sweep:
+    """Return the sweep of a run folder, ready to go on from wherever the folder stands.
+
+    Call it with the driver lock held.
+    """
+    space = space_of(study, read_layers(folder.layers_path))
+    storage = open_storage(study.storage, folder.journal_path)
+    name = folder.storage_name(study)
+    move_trials(folder, study, storage, name)
+    book = TrialBook(study, space, storage, name=name, first=read_first(folder))
+    wall_before_s = sum(session["wall_s"] for session in folder.sessions())
+    return Sweep(
+        folder=folder,
+        book=book,
+        executor=executor,
+        halving=Halving(study=study),
+        meter=Meter(study=study, wall_before_s=wall_before_s),
+        window=study.sampler.window,
+        ordered=study.sampler.deterministic,
+        watch=watch,
+        stop=stop or Stop(),
+    )
 
 
 def write_pages(folder: RunFolder, study: StudyFile) -> None:
@@ -99,28 +116,26 @@ def write_pages(folder: RunFolder, study: StudyFile) -> None:
     write_atomic(folder.report_path, render(report_data(folder, study)))
 
 
-def _executor(folder: RunFolder, study: StudyFile) -> Executor:
+def open_executor(folder: RunFolder, study: StudyFile) -> Executor:
+    """Start what evaluates the trials of a study.
+
+    Raises:
+        CodesignError: it cannot be started or reached.
+    """
     if study.executor.in_process or study.executor.local is None:
         return InProcess(folder)
-    return LocalProcesses(folder, study.executor.local.workers)
+    return LocalProcesses(folder, study.executor.local.workers, limits=study.executor.local)
 
 
-def _describe(folder: RunFolder, executor: Executor) -> None:
-    """Have the networks described, which also finds the data."""
-    if not folder.layers_path.is_file():
-        executor.describe()
-
-
-def _log(folder: RunFolder, started: datetime, wall_s: float, workers: int, told_before: int) -> None:
+def _log(folder: RunFolder, started: datetime, wall_s: float, workers: int, busy_s: float) -> None:
     """Append the session: how long it took, and how much of that was evaluation."""
-    busy = sum(result.seconds.get("total", 0.0) for result in folder.results() if result.trial >= told_before)
     folder.log_session(
         {
             "started": started.isoformat(timespec="seconds"),
             "wall_s": wall_s,
             "workers": workers,
-            "evaluation_s": busy,
-            "overhead": max(0.0, 1.0 - busy / (wall_s * workers)),
+            "evaluation_s": busy_s,
+            "overhead": max(0.0, 1.0 - busy_s / (wall_s * workers)),
         }
     )
 
@@ -147,25 +162,35 @@ def _interruptible() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def grow_budget(folder: RunFolder, study: StudyFile, trials: int | None) -> StudyFile:
-    """Return the study with a larger budget, and write it down.
+def change(folder: RunFolder, overrides: Sequence[str]) -> StudyFile:
+    """Return the study of a run with its budget, storage, executor or data folder changed, and write it down.
 
     Raises:
-        RunFolderError: the budget would shrink below what was drawn.
+        StudyFileError: an override is wrong.
+        RunFolderError: something else would change, the run is driven, or the budget would fall below what
+            was drawn.
     """
-    if trials is None or trials == study.budget.trials:
+    old = folder.study()
+    if not overrides:
+        return old
+    study = parse_study(old.to_yaml(), str(folder.study_path), overrides)
+    return adopt(folder, study)
+
+
+def adopt(folder: RunFolder, study: StudyFile) -> StudyFile:
+    """Write down, in a run that nobody drives, a study that asks the same question; see `change`."""
+    if study == folder.study():
         return study
     folder.check_unchanged(study)
     if folder.is_driven():
         raise RunFolderError(
-            f"{folder.path} is driven by another process: wait for it before changing its budget"
+            f"{folder.path} is driven by another process: wait for it before changing its study"
         )
-    asked = len(folder.asked())
-    if trials < asked:
+    asked, trials = len(folder.asked()), study.budget.trials
+    if trials is not None and trials < asked:
         raise RunFolderError(
             f"`--trials` counts all trials of the study and may not be below the {asked} already drawn, "
             f"but got {trials}"
         )
-    grown = study.model_copy(update={"budget": study.budget.model_copy(update={"trials": trials})})
-    write_atomic(folder.study_path, grown.to_yaml())
-    return grown
+    write_atomic(folder.study_path, study.to_yaml())
+    return study

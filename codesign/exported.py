@@ -63,7 +63,8 @@ def export_design(folder: RunFolder, study: StudyFile, result: TrialResult, out:
             f"the data set {study.dataset.name!r} has no examples, so trial {result.trial} has no "
             f"trained weights to export; its design and scores are in {folder.trial_path(result.trial)}"
         )
-    path = out / f"{study.name}-{result.trial:05d}"
+    variant = "" if result.variant is None else f".{result.variant}"
+    path = out / f"{study.name}-{result.trial:05d}{variant}"
     if path.exists():
         raise ExportError(f"{path} exists already; remove it, or name another place with --out")
     design = design_from_json(result.design)
@@ -117,7 +118,7 @@ def _readme(study: StudyFile, result: TrialResult, design: Design) -> str:
         for name, value in result.scores.items()
     )
     parts = "\n".join(f"| {label} | {value} |" for label, value in design_summary(design))
-    return f"""# Trial {result.trial} of the study `{study.name}`
+    return f"""# Trial {result.label} of the study `{study.name}`
 
 {study.description}
 

@@ -53,13 +53,23 @@ def nondominated(values: Array) -> NDArray[np.bool_]:
 
 
 def front(results: Iterable[TrialResult], objectives: Sequence[Objective]) -> tuple[TrialResult, ...]:
-    """Return the feasible results nobody beats, best first in the first objective."""
-    candidates = sorted((result for result in results if result.feasible), key=lambda result: result.trial)
+    """Return the feasible results nobody beats, best first in the first objective.
+
+    The accelerators that hardware sweeps kept count as results of their own.
+    """
+    candidates = sorted(_feasible(results), key=lambda result: (result.trial, result.variant or 0))
     values = losses(candidates, objectives)
     kept = np.flatnonzero(nondominated(values))
     return tuple(
-        candidates[i] for i in sorted(kept, key=lambda i: (*values[i].tolist(), candidates[i].trial))
+        candidates[i]
+        for i in sorted(
+            kept, key=lambda i: (*values[i].tolist(), candidates[i].trial, candidates[i].variant or 0)
+        )
     )
+
+
+def _feasible(results: Iterable[TrialResult]) -> list[TrialResult]:
+    return [variant for result in results for variant in result.variants() if variant.feasible]
 
 
 def knee(members: Sequence[TrialResult], objectives: Sequence[Objective]) -> TrialResult | None:
@@ -92,7 +102,7 @@ def hypervolume(
     """
     if reference is None:
         return 0.0
-    feasible = [result for result in results if result.feasible]
+    feasible = _feasible(results)
     points, bounds, box = _in_reference_box(feasible, objectives, reference)
     if not len(points):
         return 0.0
@@ -107,7 +117,7 @@ def hypervolume_series(
     ordered = sorted(results, key=lambda result: result.trial)
     kept: list[TrialResult] = []
     for result in ordered:
-        if result.feasible:
+        if any(variant.feasible for variant in result.variants()):
             kept = list(front([*kept, result], objectives))
         volume = hypervolume(kept, objectives, reference)
         if not series or volume > series[-1][1] or result is ordered[-1]:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
+import time
+from dataclasses import replace
 from pathlib import Path
 
+from codesign.errors import CodesignError
+from codesign.halving import ZERO_COST
+from codesign.hardware_front import hardware_front
+from codesign.jobs import Answer
 from codesign.layers import layers_to_json
 from codesign.report.quantities import format_quantity
-from codesign.results import TrialResult, TrialState, Violation
+from codesign.results import HardwarePoint, TrialResult, TrialState, Violation
 from codesign.study_file import Dataset, StudyFile
-from evaluators.bench import Bench, DatasetSpec
+from evaluators.bench import Bench, DatasetSpec, Traced
 from evaluators.evaluate import Evaluation, evaluate
+from evaluators.hardware_sweep import Pass, PricedChip, price_many
+from evaluators.learning.stages import Stage
 from evaluators.scores import Scores, Source, score_kinds
+from search_spaces.accelerator_list import accelerator_knobs, accelerators
 from search_spaces.ask import LayerInfo
-from search_spaces.choice import JsonValue
+from search_spaces.choice import JsonValue, to_json
 from search_spaces.design import Design, design_to_json
 from search_spaces.network import NetworkChoice
 from search_spaces.space import assemble, knobs
@@ -29,8 +38,13 @@ class Problem:
     def __init__(self, study: StudyFile, cache: Path | None) -> None:
         self._study = study
         self.bench = Bench(
-            dataset=dataset_spec(study.dataset), recipe=study.training, seed=study.seed, cache=cache
+            dataset=dataset_spec(study.dataset),
+            recipe=study.training,
+            seed=study.seed,
+            cache=cache,
+            stages=stages_of(study),
         )
+        self._hardware = None if study.hardware_sweep is None else Hardware(study)
 
     def describe(self, network: NetworkChoice) -> tuple[LayerInfo, ...]:
         """Return the layers of one network."""
@@ -46,21 +60,107 @@ class Problem:
         """Return the cost of the reference design, untrained."""
         space, name = self._study.reference_space, self._study.network.name
         reference, _ = assemble(space, {}, name, self.describe)
-        return evaluate(reference, self.bench, keeps=lambda scores: False)
+        return evaluate(reference, self.bench, keeps=lambda scores, traced: False)
 
-    def evaluate(self, design: Design, *, gate: bool) -> Evaluation:
+    def evaluate(self, design: Design, *, gate: bool, stage: int | None = None) -> Evaluation:
         """Walk one design; the reference design is not gated, since every gain is a gain over it."""
-        return evaluate(design, self.bench, keeps=self._keeps if gate else self._can_run)
+        return evaluate(design, self.bench, keeps=self._keeps if gate else self._can_run, stage=stage)
 
-    def _can_run(self, scores: Scores) -> bool:
+    def answer(self, number: int, design: Design, stage: int) -> Answer:
+        """Take a trial to the end of a stage, and what it came to to many accelerators."""
+        early = self._study.fidelity.early if self._study.fidelity is not None else ()
+        if stage < len(early):
+            return Answer(result=self._glance(number, design, stage, early[stage]))
+        evaluation = self.evaluate(design, gate=number > 0, stage=stage - len(early))
+        result = replace(evaluation_to_result(number, design, evaluation, self._study), stage=stage)
+        if result.state is TrialState.COMPLETED and self._hardware is not None:
+            result = replace(result, hardware=self._hardware.front(evaluation, design))
+        if result.state is TrialState.COMPLETED and stage < self._study.stages - 1:
+            return Answer(result=replace(result, state=TrialState.PARTIAL))
+        whole = result.state is TrialState.COMPLETED
+        return Answer(result=result, ledger=evaluation.ledger() if whole else None)
+
+    def _glance(self, number: int, design: Design, stage: int, name: str) -> TrialResult:
+        """Return the end of a stage without training: its cost, and a zero-cost score."""
+        evaluation = evaluate(design, self.bench, keeps=lambda scores, traced: False)
+        kept = self._keeps if number > 0 else self._can_run
+        result = replace(evaluation_to_result(number, design, evaluation, self._study), stage=stage)
+        if not kept(evaluation.scores, evaluation.traced):
+            return result
+        started = time.perf_counter()
+        value = self.bench.zero_cost(design.algorithm, name)
+        spent_s = time.perf_counter() - started
+        seconds = dict(result.seconds)
+        seconds |= {"training": spent_s, "total": seconds["total"] + spent_s}
+        scores = {**result.scores, ZERO_COST: value}
+        return replace(result, state=TrialState.PARTIAL, scores=scores, seconds=seconds)
+
+    def _can_run(self, scores: Scores, traced: Traced) -> bool:
         return not missing_costs(scores, self._study)
 
-    def _keeps(self, scores: Scores) -> bool:
-        return not missing_costs(scores, self._study) and all(
-            constraint.violation(scores[constraint.score]) <= 0
-            for constraint in self._study.constraints
-            if constraint.score in scores
+    def _keeps(self, scores: Scores, traced: Traced) -> bool:
+        own = not missing_costs(scores, self._study) and keeps_constraints(scores, self._study)
+        return own or (self._hardware is not None and self._hardware.any_keeps(traced))
+
+
+class Hardware:
+    """The hardware sweep of one study: the same accelerators for every trained half."""
+
+    def __init__(self, study: StudyFile) -> None:
+        sweep = study.hardware_sweep
+        if sweep is None:
+            raise CodesignError("the study asks for no hardware sweep")
+        self._study = study
+        space = study.space_.accelerator
+        self._accelerators = accelerators(space, sweep.designs, study.seed)
+        asked = {objective.name for objective in study.objectives}
+        asked |= {constraint.score for constraint in study.constraints}
+        self._passes = frozenset({Pass.INFERENCE} | ({Pass.TRAINING} if asked & _TRAINING_COSTS else set()))
+
+    def any_keeps(self, traced: Traced) -> bool:
+        """Return whether a half, before its training, keeps the constraints on any accelerator."""
+        priced = price_many(traced, self._accelerators, accuracy=None, passes=self._passes)
+        return any(
+            chip.scores is not None
+            and not missing_costs(chip.scores, self._study)
+            and keeps_constraints(chip.scores, self._study)
+            for chip in priced
         )
+
+    def front(self, evaluation: Evaluation, design: Design) -> tuple[HardwarePoint, ...]:
+        """Return the accelerators that nobody beats for a half, but for the trial's own."""
+        own = design.accelerator
+        several = (own, *(choice for choice in self._accelerators if choice != own))
+        accuracy = None if evaluation.trained is None else evaluation.trained.accuracy
+        priced = price_many(evaluation.traced, several, accuracy=accuracy, passes=self._passes)
+        scores = [chip.scores for chip in priced]
+        kept = hardware_front(scores, self._study.objectives, self._study.constraints)
+        return tuple(self._point(priced[index]) for index in kept if index != 0)
+
+    def _point(self, chip: PricedChip) -> HardwarePoint:
+        scores = {} if chip.scores is None else chip.scores.as_dict()
+        return HardwarePoint(
+            accelerator=to_json(chip.accelerator),
+            knobs=accelerator_knobs(self._study.space_.accelerator, chip.accelerator),
+            scores=scores,
+            margins={
+                c.text: c.violation(scores[c.score]) for c in self._study.constraints if c.score in scores
+            },
+        )
+
+
+_TRAINING_COSTS = frozenset(
+    {"training_energy_pj", "training_latency_s"}
+)  # they need the training pass costed
+
+
+def keeps_constraints(scores: Scores, study: StudyFile) -> bool:
+    """Return whether the scores that there are keep their constraints."""
+    return all(
+        constraint.violation(scores[constraint.score]) <= 0
+        for constraint in study.constraints
+        if constraint.score in scores
+    )
 
 
 def missing_costs(scores: Scores, study: StudyFile) -> tuple[str, ...]:
@@ -109,7 +209,7 @@ def _unmapped_to_result(number: int, design: Design, evaluation: Evaluation) -> 
     scores = evaluation.scores.as_dict()
     return TrialResult(
         trial=number,
-        state=TrialState.GATED,
+        state=TrialState.GATED if evaluation.gated else TrialState.COMPLETED,
         design=design_to_json(design),
         scores=scores,
         expected=scores,
@@ -126,9 +226,21 @@ def _unmapped_to_result(number: int, design: Design, evaluation: Evaluation) -> 
     )
 
 
-def failure_to_result(number: int, design: Design, reason: str) -> TrialResult:
+def failure_to_result(number: int, design: Design, reason: str, *, stage: int = 0) -> TrialResult:
     """Return the result of a trial that has no scores."""
-    return TrialResult(trial=number, state=TrialState.FAILED, design=design_to_json(design), reason=reason)
+    return TrialResult(
+        trial=number, state=TrialState.FAILED, design=design_to_json(design), reason=reason, stage=stage
+    )
+
+
+def stages_of(study: StudyFile) -> tuple[Stage, ...]:
+    """Return the ends of fine-tuning at which a study looks at a trial."""
+    if study.fidelity is None:
+        return ()
+    epochs = study.fidelity.epochs
+    shares = study.fidelity.data or (1.0,) * len(epochs)
+    ends = tuple(Stage(epochs=end, data=share) for end, share in zip(epochs, shares, strict=True))
+    return (*ends, Stage(epochs=study.training.epochs))
 
 
 def dataset_spec(dataset: Dataset) -> DatasetSpec:
@@ -158,7 +270,7 @@ def dry_run(study: StudyFile) -> list[str]:
     points = math.prod(len(knob.values) for knob in found.values())
     evaluation = problem.price_reference()
     lines = [
-        f"{study.name}: {len(found)} knobs, {points:.3g} assignments, {study.budget.trials} trials planned",
+        f"{study.name}: {len(found)} knobs, {points:.3g} assignments, {study.budget.text} planned",
         f"objectives   {', '.join(f'{o.direction.value} {o.name}' for o in study.objectives)}",
         f"constraints  {', '.join(constraint.text for constraint in study.constraints) or 'none'}",
         "the reference design costs (untrained)",

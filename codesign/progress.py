@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -11,14 +10,19 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from codesign.front import front, hypervolume
+from codesign.front import hypervolume
 from codesign.report.quantities import format_quantity
 from codesign.results import TrialResult, TrialState
 from codesign.study_file import StudyFile
 from codesign.sweep import Tick
-from codesign.views import best_gain, reference_of
+from codesign.views import best_gain
 
-_STYLES = {TrialState.COMPLETED: "green", TrialState.GATED: "yellow", TrialState.FAILED: "red"}
+_STYLES = {
+    TrialState.COMPLETED: "green",
+    TrialState.STOPPED: "cyan",
+    TrialState.GATED: "yellow",
+    TrialState.FAILED: "red",
+}
 
 
 def duration(seconds: float) -> str:
@@ -44,7 +48,7 @@ class Progress:
     console: Console
     quiet: bool = False
     _live: Live | None = None
-    _shown: set[int] = field(default_factory=set)
+    _counted: int = 0
     _volume: float = 0.0
     _announced: bool = False
     _first_told: int | None = None
@@ -65,24 +69,23 @@ class Progress:
         """Show one tick."""
         if self._first_told is None:
             self._first_told = tick.told
-        fresh = [result for result in tick.results if result.trial not in self._shown]
-        if fresh:
-            self._volume = hypervolume(tick.results, self.study.objectives, reference_of(tick.results))
+        if tick.fresh:
+            self._volume = hypervolume(tick.members, self.study.objectives, tick.reference)
         if self.quiet:
             return
         if self._live is not None:
             self._live.update(self._panel(tick))
         else:
-            for result in fresh:
+            for result in tick.fresh:
+                self._counted += 1
                 self.console.print(self._line(result, tick), highlight=False, markup=False, soft_wrap=True)
-        self._shown.update(result.trial for result in fresh)
         if tick.stopping and not self._announced:
             self._announced = True
             self.console.print("Finishing what is running; press Ctrl-C again to stop at once.")
 
     def _left(self, tick: Tick) -> str:
         done = tick.told - (self._first_told or 0)
-        if done < 2:
+        if done < 2 or tick.planned is None:
             return "?"
         return duration(tick.elapsed_s / done * (tick.planned - tick.told))
 
@@ -94,28 +97,28 @@ class Progress:
         )
         told = result.reason or (result.violations[0].constraint + " broken" if result.violations else scores)
         return (
-            f"[{len(tick.results)}/{tick.planned}] trial {result.trial} {result.state.value}: {told} "
+            f"[{self._counted}/{tick.planned or '?'}] trial {result.trial} {result.state.value}: {told} "
             f"(hypervolume {self._volume:.4f}, {self._left(tick)} left)"
         )
 
     def _panel(self, tick: Tick) -> Group:
-        counts = Counter(result.state for result in tick.results)
         head = Text.assemble(
             (self.study.name, "bold"),
-            f"  {len(tick.results)} of {tick.planned} trials, {duration(tick.elapsed_s)} gone, "
+            f"  {tick.told} of {tick.planned or self.study.budget.text} trials, "
+            f"{duration(tick.elapsed_s)} gone, "
             f"{self._left(tick)} left",
         )
         states = Text("  ").join(
-            Text(f"{counts[state]} {state.value}", style=style) for state, style in _STYLES.items()
+            Text(f"{tick.counts[state]} {state.value}", style=style) for state, style in _STYLES.items()
         )
         running = ", ".join(str(number) for number in tick.running) or "none"
         table = Table.grid(padding=(0, 2))
         table.add_row("trials", states)
         table.add_row("running", running)
-        table.add_row("front", f"{len(front(tick.results, self.study.objectives))} designs")
+        table.add_row("front", f"{len(tick.members)} designs")
         table.add_row("hypervolume", f"{self._volume:.4f}")
-        gain = best_gain(tick.results, self.study.objectives)
+        gain = best_gain(tick.members, self.study.objectives, tick.reference)
         if gain is not None:
             text = f"{gain.factor:.2f}x less {gain.objective} than the reference, as good"
-            table.add_row("best gain", f"{text} (trial {gain.trial})")
-        return Group(head, ProgressBar(total=tick.planned, completed=len(tick.results), width=60), table)
+            table.add_row("best gain", f"{text} (trial {gain.label})")
+        return Group(head, ProgressBar(total=tick.planned, completed=tick.told, width=60), table)

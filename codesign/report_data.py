@@ -44,7 +44,7 @@ def report_data(folder: RunFolder, study: StudyFile) -> report.ReportData:
         description=study.description,
         seed=study.seed,
         counts=report.StatusCounts(
-            planned=study.budget.trials,
+            planned=study.budget.trials or len(results),
             completed=states.count(TrialState.COMPLETED),
             gated=states.count(TrialState.GATED),
             failed=states.count(TrialState.FAILED),
@@ -60,6 +60,7 @@ def report_data(folder: RunFolder, study: StudyFile) -> report.ReportData:
                 reference=reference is not None and reference.trial == result.trial,
             )
             for result in results
+            if result.state is not TrialState.STOPPED
         ),
         hypervolume=hypervolume_series(results, study.objectives, reference),
         breakdowns=_breakdowns(folder, [*([reference] if reference else []), *members][:_MOST_BREAKDOWNS]),

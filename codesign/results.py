@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import cast
 
 from search_spaces.choice import JsonValue
+from search_spaces.design import with_accelerator
 
 VERSION = 1
 
@@ -18,7 +19,9 @@ class TrialState(Enum):
 
     COMPLETED = "completed"  # scored in full; trained where the data set has examples
     GATED = "gated"  # a constraint was broken by the cost alone: nothing was trained
+    STOPPED = "stopped"  # among the worse of its stage, so its training was not finished
     FAILED = "failed"  # no scores; `reason` says why
+    PARTIAL = "partial"  # at the end of a stage; whether it goes on is the driver's to say
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,8 +35,23 @@ class Violation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HardwarePoint:
+    """One accelerator of the hardware sweep that nobody beats for this trial's trained half.
+
+    Args:
+        accelerator: the accelerator choice as JSON data.
+        knobs: the accelerator's knobs by name.
+    """
+
+    accelerator: JsonValue
+    knobs: Mapping[str, int | float | str]
+    scores: Mapping[str, float]
+    margins: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrialResult:
-    """One finished trial.
+    """One finished trial, or the end of one of its stages.
 
     Args:
         design: the design as JSON data (`search_spaces.design.design_from_json` reads it).
@@ -42,6 +60,9 @@ class TrialResult:
         margins: for every constraint, by what share of its bound it is broken (not above zero: kept).
         seconds: time spent on `cost`, on `training`, and in `total`.
         cached: the trained half was read from the cache.
+        stage: how far it was trained, from 0.
+        hardware: what the hardware sweep found beside the trial's own accelerator; all feasible.
+        variant: for a result that `variants` made, which member of `hardware` it is.
     """
 
     trial: int
@@ -54,6 +75,37 @@ class TrialResult:
     reason: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     cached: bool = False
+    stage: int = 0
+    hardware: tuple[HardwarePoint, ...] = ()
+    variant: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The trial's number, and after a point the accelerator of its hardware sweep, as in `12.3`."""
+        return str(self.trial) if self.variant is None else f"{self.trial}.{self.variant}"
+
+    def variants(self) -> tuple[TrialResult, ...]:
+        """Return this result, and one more for every accelerator that its hardware sweep kept."""
+        if not self.hardware:
+            return (self,)
+        plain = replace(self, hardware=())
+        return (
+            plain,
+            *(
+                replace(
+                    plain,
+                    variant=index,
+                    state=TrialState.COMPLETED,
+                    design=with_accelerator(self.design, point.accelerator),
+                    scores=point.scores,
+                    expected={},
+                    violations=(),
+                    margins=point.margins,
+                    seconds={},
+                )
+                for index, point in enumerate(self.hardware, start=1)
+            ),
+        )
 
     @property
     def feasible(self) -> bool:
@@ -77,6 +129,16 @@ class TrialResult:
                 "reason": self.reason,
                 "seconds": dict(self.seconds),
                 "cached": self.cached,
+                "stage": self.stage,
+                "hardware": [
+                    {
+                        "accelerator": point.accelerator,
+                        "knobs": dict(point.knobs),
+                        "scores": dict(point.scores),
+                        "margins": dict(point.margins),
+                    }
+                    for point in self.hardware
+                ],
                 "design": self.design,
             },
             indent=1,
@@ -98,4 +160,6 @@ def result_from_json(text: str) -> TrialResult:
         reason=data["reason"],
         seconds=data["seconds"],
         cached=bool(data["cached"]),
+        stage=int(data.get("stage", 0)),
+        hardware=tuple(HardwarePoint(**point) for point in data.get("hardware", ())),
     )

@@ -5,7 +5,7 @@ runs/<study>/
   manifest.json    format version, study hash, versions, command, git commit
   journal.log      the trial storage (unless the study names another)
   layers.json      the layers of every network of the space
-  trials/00012/    design.json, result.json, cost.json of one trial
+  trials/00012/    design.json, stage-0.json ..., result.json, cost.json of one trial
   cache/           trained algorithmic halves
   sessions.jsonl   one line per driver: wall time, busy time of the workers
   front.json       the front, and report.html, the page
@@ -13,6 +13,7 @@ runs/<study>/
 
 from __future__ import annotations
 
+import difflib
 import fcntl
 import json
 import os
@@ -71,6 +72,11 @@ class RunFolder:
         return self.path / "cache"
 
     @property
+    def first_path(self) -> Path:
+        """Assignments of an earlier run with which this one begins."""
+        return self.path / "warm_start.json"
+
+    @property
     def front_path(self) -> Path:
         """The front as JSON."""
         return self.path / "front.json"
@@ -92,6 +98,14 @@ class RunFolder:
     def result_path(self, number: int) -> Path:
         """The published result of one trial."""
         return self.trial_path(number) / "result.json"
+
+    def stage_path(self, number: int, stage: int) -> Path:
+        """The published result of one trial at the end of one stage but the last."""
+        return self.trial_path(number) / f"stage-{stage}.json"
+
+    def directory(self) -> str:
+        """Where the run was started, and the user's `module:callable` was found."""
+        return str(self.manifest().get("directory", ""))
 
     def study(self) -> StudyFile:
         """Return the resolved study file."""
@@ -116,17 +130,15 @@ class RunFolder:
 
     def result(self, number: int) -> TrialResult | None:
         """Return the published result of a trial, or None while there is none."""
-        try:
-            text = self.result_path(number).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        try:
-            return result_from_json(text)
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(
-                f"{self.result_path(number)} is not a trial result ({error}); remove the file, and the trial "
-                "is left out, or evaluated again where it was never counted"
-            ) from None
+        return _read_result(self.result_path(number))
+
+    def answer(self, number: int, stage: int) -> TrialResult | None:
+        """Return what was published at the end of one stage of a trial, or None while there is nothing."""
+        partial = _read_result(self.stage_path(number, stage))
+        if partial is not None:
+            return partial
+        result = self.result(number)
+        return result if result is not None and result.stage == stage else None
 
     def results(self) -> tuple[TrialResult, ...]:
         """Return all published results by trial number."""
@@ -144,17 +156,30 @@ class RunFolder:
         """Return the name of this run's trials in a storage that may hold many."""
         return f"{study.name}-{self.manifest().get('run_id', 'run')}"
 
+    def note(self, name: str, value: object) -> None:
+        """Change one entry of the manifest."""
+        write_json(self.manifest_path, self.manifest() | {name: value})
+
     def check_unchanged(self, study: StudyFile) -> None:
         """Refuse to go on with another study than the run was started with.
 
         Raises:
             RunFolderError: the study file, or a chip file that it names, was changed since.
         """
-        if self.manifest().get("study_hash") != study.hash():
-            raise RunFolderError(
-                f"{self.study_path} (or a chip file that it names) was changed since the run began; its "
-                "trials would not be comparable. Undo the change, or start another run with --out"
-            )
+        manifest = self.manifest()
+        if manifest.get("study_hash") == study.hash():
+            return
+        before = str(manifest.get("study", "")).splitlines()
+        lines = difflib.unified_diff(
+            before, study.to_yaml().splitlines(), "as started", "now", lineterm="", n=0
+        )
+        changed = "\n".join(line for line in lines if not line.startswith("@@"))
+        said = f":\n{changed}\n" if before and changed else " (a chip file that it names, it seems). "
+        raise RunFolderError(
+            f"the study of {self.path} was changed since the run began, so its trials would not be "
+            f"comparable{said}Only a larger budget, the storage, the executor and the data folder may "
+            "change. Undo the rest, or start another run with --out"
+        )
 
     def log_session(self, session: dict[str, object]) -> None:
         """Append one line about a driver session."""
@@ -212,6 +237,20 @@ class RunFolder:
             return False
 
 
+def _read_result(path: Path) -> TrialResult | None:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        return result_from_json(text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(
+            f"{path} is not a trial result ({error}); remove the file, and the trial "
+            "is left out, or evaluated again where it was never counted"
+        ) from None
+
+
 def create(path: Path, study: StudyFile, command: str) -> RunFolder:
     """Make the folder of a new run.
 
@@ -233,7 +272,13 @@ def create(path: Path, study: StudyFile, command: str) -> RunFolder:
     except OSError as error:
         raise RunFolderError(f"{path} cannot be made: {error.strerror}") from None
     write_atomic(folder.study_path, study.to_yaml())
-    own = {"study_hash": study.hash(), "command": command, "run_id": uuid.uuid4().hex[:12]}
+    own = {
+        "study_hash": study.hash(),
+        "study": study.to_yaml(),
+        "storage": study.storage,
+        "command": command,
+        "run_id": uuid.uuid4().hex[:12],
+    }
     write_json(folder.manifest_path, _environment() | own)
     return folder
 

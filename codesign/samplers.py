@@ -16,24 +16,36 @@ from search_spaces.space import Knob, KnobValue
 AUTO_TRIALS = 200
 
 
-def build_sampler(settings: Sampler, trials: int, seed: int) -> optuna.samplers.BaseSampler:
-    """Return a fresh sampler; it is rebuilt for every trial, so that its state is the study alone."""
+def build_sampler(settings: Sampler, trials: int | None, seed: int) -> optuna.samplers.BaseSampler:
+    """Return a fresh sampler; it is rebuilt for every trial, so that its state is the study alone.
+
+    Args:
+        settings: which, and how large its population.
+        trials: planned in all; None where the budget is not in trials.
+        seed: of this one proposal.
+    """
     name = settings.name
     if name == "auto":
-        name = "tpe" if trials < AUTO_TRIALS else "nsga2"
-    if name == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    if name == "nsga2":
-        return optuna.samplers.NSGAIISampler(population_size=settings.population, seed=seed)
+        name = "tpe" if trials is not None and trials < AUTO_TRIALS else "nsga2"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(multivariate=True, seed=seed)
+        match name:
+            case "random":
+                return optuna.samplers.RandomSampler(seed=seed)
+            case "nsga2":
+                return optuna.samplers.NSGAIISampler(population_size=settings.population, seed=seed)
+            case "nsga3":
+                return optuna.samplers.NSGAIIISampler(population_size=settings.population, seed=seed)
+            case "gp":
+                return optuna.samplers.GPSampler(seed=seed)
+            case _:
+                return optuna.samplers.TPESampler(multivariate=True, seed=seed)
 
 
-def trial_seed(study_seed: int, number: int) -> int:
-    """Return the seed of one trial's draw, the same whenever and wherever it is drawn."""
-    digest = hashlib.sha256(f"{study_seed}/{number}".encode()).digest()
-    return int.from_bytes(digest[:4], "big")
+def trial_seed(study_seed: int, number: int, candidate: int = 0) -> int:
+    """Return the seed of one proposal for a trial, the same whenever and wherever it is drawn."""
+    text = f"{study_seed}/{number}" + (f"/{candidate}" if candidate else "")
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def index_distributions(knobs: Mapping[str, Knob]) -> dict[str, BaseDistribution]:
@@ -64,3 +76,8 @@ def to_values(knobs: Mapping[str, Knob], params: Mapping[str, object]) -> dict[s
         else:
             values[name] = str(param)
     return values
+
+
+def to_row(knobs: Mapping[str, Knob], values: Mapping[str, KnobValue]) -> list[float]:
+    """Return knob values as numbers: each the position of its value among the knob's."""
+    return [float(knob.values.index(values[name])) for name, knob in knobs.items()]

@@ -172,25 +172,130 @@ class Constraint(_Section):
 class Sampler(_Section):
     """Who proposes the next design."""
 
-    name: Literal["auto", "nsga2", "tpe", "random"] = Field(
+    name: Literal["auto", "nsga2", "nsga3", "tpe", "gp", "random"] = Field(
         default="auto", description="auto: tpe below 200 trials, nsga2 from there on."
     )
-    population: int = Field(default=20, ge=2, description="NSGA-II's population size.")
+    population: int = Field(default=20, ge=2, description="NSGA-II's and NSGA-III's population size.")
+    candidates: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Draw this many proposals a trial and take the one that a predictor, fitted to the "
+        "study's own trials, ranks first; 1: no predictor.",
+    )
     window: int = Field(
         default=8,
         ge=1,
         description="Trials in flight: the next is drawn when the oldest is told. Part of the answer, so "
-        "that one worker and many give the same trials; keep it at or above the number of workers.",
+        "that one worker and many give the same trials; keep it above the number of workers.",
+    )
+    deterministic: bool = Field(
+        default=True,
+        description="Tell results in the order of the draws, so that the same seed gives the same trials "
+        "with any number of workers and across kills; false keeps more workers busy where trials differ in "
+        "length.",
+    )
+
+
+class Plateau(_Section):
+    """Stop when the front has stopped growing."""
+
+    trials: int = Field(default=50, ge=1, description="Over this many finished trials ...")
+    tolerance: float = Field(
+        default=0.001, gt=0, lt=1, description="... the hypervolume grew by less than this share."
     )
 
 
 class Budget(_Section):
-    """When to stop."""
+    """When to stop drawing: at the first of these that is reached."""
 
-    trials: int = Field(ge=1, description="Trials in all, the reference design included.")
+    trials: int | None = Field(
+        default=None, ge=1, description="Trials in all, the reference design included."
+    )
+    training_minutes: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Training of all workers together."
+    )
+    wall_minutes: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="Wall time over all sessions."
+    )
+    plateau: Plateau | None = Field(default=None, description="Stop when the front has stopped growing.")
+
+    @model_validator(mode="after")
+    def _some(self) -> Budget:
+        if self.trials is None and self.training_minutes is None and self.wall_minutes is None:
+            raise ValueError("a budget needs at least one of trials, training_minutes, wall_minutes")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The budget in words."""
+        parts = [
+            None if self.trials is None else f"{self.trials} trials",
+            None if self.training_minutes is None else f"{self.training_minutes:g} minutes of training",
+            None if self.wall_minutes is None else f"{self.wall_minutes:g} minutes",
+        ]
+        return " or ".join(part for part in parts if part)
 
 
-class LocalProcesses(_Section):
+class Fidelity(_Section):
+    """Multi-objective successive halving: only the better part of each stage is trained on.
+
+    At the end of a stage a trial goes on if it is among the best 1/eta of all that reached it, by
+    non-domination rank of all objectives.
+    """
+
+    eta: int = Field(default=3, ge=2, description="One in this many goes on.")
+    epochs: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(), description="Fine-tuning epochs after which a stage ends, rising, below training.epochs."
+    )
+    data: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(
+        default=None,
+        description="Share of the training examples used in each of these stages; 1 where absent.",
+    )
+    early: tuple[str, ...] = Field(
+        default=(),
+        description="Zero-cost scores (`cosearch list zero_cost`) as first stages, before training.",
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Fidelity:
+        if not self.epochs and not self.early:
+            raise ValueError("fidelity needs `epochs` or `early` (or leave the section out)")
+        if list(self.epochs) != sorted(set(self.epochs)):
+            raise ValueError(f"epochs must rise, but got {list(self.epochs)}")
+        if self.data is not None and len(self.data) != len(self.epochs):
+            raise ValueError(
+                f"data needs one share for each of the {len(self.epochs)} epochs, but got {len(self.data)}"
+            )
+        return self
+
+
+class HardwareSweep(_Section):
+    """For every trained half, cost many accelerators of the space at once and keep their front."""
+
+    designs: int = Field(
+        ge=1, le=100_000, description="Accelerators a trial; all of the space where it has no more."
+    )
+    told: int = Field(default=4, ge=0, description="Of those kept, how many the sampler learns from.")
+
+
+class WarmStart(_Section):
+    """Begin with the best designs of an earlier run, whose space may differ."""
+
+    run: Path = Field(description="The earlier run folder.")
+    designs: int = Field(default=8, ge=1, description="Of its front, at most this many are drawn first.")
+
+
+class Limits(_Section):
+    """What one trial may take; one that takes more is a failed trial, with the reason."""
+
+    trial_minutes: float | None = Field(default=None, gt=0, description="Wall time of one job of a trial.")
+    trial_memory_bytes: int | None = Field(
+        default=None, ge=2**20, description="Resident memory of the process that evaluates it."
+    )
+
+
+class LocalProcesses(Limits):
     """Worker processes on this machine."""
 
     workers: int | None = Field(default=None, ge=1, description="One per core where absent.")
@@ -273,6 +378,11 @@ class StudyFile(_Section):
     constraints: tuple[Annotated[Constraint, BeforeValidator(_read_constraint)], ...] = ()
     training: Recipe = Field(default_factory=Recipe)
     sampler: Annotated[Sampler, BeforeValidator(_read_named)] = Field(default_factory=Sampler)
+    fidelity: Fidelity | None = Field(default=None, description="Stop the worse trials early.")
+    hardware_sweep: HardwareSweep | None = Field(
+        default=None, description="Score every trained half on many accelerators."
+    )
+    warm_start: WarmStart | None = Field(default=None, description="Begin with an earlier run's designs.")
     seed: int = Field(default=0, ge=0, lt=2**63)
     budget: Budget
     storage: str = Field(
@@ -365,6 +475,24 @@ class StudyFile(_Section):
                 f"dataset.of_network: {unknown[0]!r} is no network of this study."
                 f"{nearest(unknown[0], known)} Its networks: {', '.join(sorted(known))}"
             )
+        return self
+
+    @property
+    def stages(self) -> int:
+        """How many stages a trial has that goes all the way."""
+        return 1 if self.fidelity is None else len(self.fidelity.early) + len(self.fidelity.epochs) + 1
+
+    @model_validator(mode="after")
+    def _stages_end_before_training(self) -> StudyFile:
+        if self.fidelity is None:
+            return self
+        late = [epochs for epochs in self.fidelity.epochs if epochs >= self.training.epochs]
+        if late:
+            raise ValueError(
+                f"fidelity.epochs must lie below training.epochs={self.training.epochs}, but {late} do not"
+            )
+        if self.dataset.shapes is not None:
+            raise ValueError("fidelity: nothing is trained on shapes alone, so there are no stages")
         return self
 
     def hash(self) -> str:

@@ -36,7 +36,7 @@ def front_table(folder: RunFolder, study: StudyFile) -> Table:
     for label in ("network", "mean bits", "accelerator"):
         table.add_column(label)
     for result in members:
-        mark = " knee" if best is not None and result.trial == best.trial else ""
+        mark = " knee" if best is not None and result.label == best.label else ""
         table.add_row(*_cells(result, names, mark))
     if reference is not None:
         table.add_section()
@@ -49,13 +49,13 @@ def _cells(result: TrialResult, names: list[str], mark: str) -> list[str]:
     kinds = score_kinds()
     shown = [format_quantity(result.scores[name], kinds[name].unit) for name in names]
     network = f"{design.network.name}, width {design.network.width:g}, depth {design.network.depth}"
-    return [f"{result.trial}{mark}", *shown, network, bits_text(design), design.accelerator.template]
+    return [f"{result.label}{mark}", *shown, network, bits_text(design), design.accelerator.template]
 
 
 def headline(folder: RunFolder, study: StudyFile) -> str:
     """Return the best saving at equal quality in a sentence."""
     results = folder.results()
-    gain = best_gain(results, study.objectives)
+    gain = best_gain(results, study.objectives, reference_of(results))
     if reference_of(results) is None:
         return "The reference design was not scored, so there is nothing to hold the front against."
     if gain is None:
@@ -72,7 +72,7 @@ def headline(folder: RunFolder, study: StudyFile) -> str:
         )
     return (
         f"best     {gain.factor:.2f}x less {gain.objective} than the reference design within 1 percentage "
-        f"point of its quality (trial {gain.trial})"
+        f"point of its quality (trial {gain.label})"
     )
 
 
@@ -83,18 +83,18 @@ def front_csv(folder: RunFolder, study: StudyFile) -> str:
     reference = reference_of(results)
     rows = [("front", result) for result in members]
     rows += [("reference", reference)] if reference is not None else []
-    designs = {result.trial: dict(design_summary(design_from_json(result.design))) for _, result in rows}
+    designs = {result.label: dict(design_summary(design_from_json(result.design))) for _, result in rows}
     scores = sorted({name for _, result in rows for name in result.scores})
     parts = list(dict.fromkeys(part for design in designs.values() for part in design))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["role", "trial", *scores, *parts])
     for role, result in rows:
-        design = designs[result.trial]
+        design = designs[result.label]
         writer.writerow(
             [
                 role,
-                result.trial,
+                result.label,
                 *(result.scores.get(name, "") for name in scores),
                 *(design.get(part, "") for part in parts),
             ]

@@ -1,34 +1,36 @@
-"""The trials of one study: drawn one at a time, told strictly by number, kept in an Optuna storage.
+"""The trials of one study: drawn one at a time, told one at a time, kept in an Optuna storage.
 
-One driver owns the book. Trials are sampled in an in-memory mirror and written to the storage in one
-piece, so that a kill never leaves half a trial. The next trial is drawn exactly when the oldest one in
-flight is told; what a sampler knows when it draws trial n is therefore always the results below
-n - window, whichever worker was faster, and whether or not the driver was killed in between.
+One driver owns the book. Trials are sampled in a mirror in memory and written to the storage in one piece,
+so that a kill never leaves half a trial. After a restart the driver goes through the same asks and tells
+again: what the storage has already is taken from it, the first ask beyond it draws anew, from a mirror that
+knows exactly what it would have known without the interruption.
 """
 
 from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from codesign.errors import StorageError
-from codesign.results import TrialResult
+from codesign.mirror import Mirror, SamplerNotes, optuna_directions
+from codesign.ranking import as_losses, best_first
+from codesign.results import HardwarePoint, TrialResult
 from codesign.results import TrialState as ResultState
-from codesign.samplers import build_sampler, index_distributions, to_params, to_values, trial_seed
+from codesign.samplers import trial_seed
+from codesign.search_space import SearchSpace
 from codesign.study_file import StudyFile
 from evaluators.scores import Direction
 from search_spaces.choice import JsonValue
 from search_spaces.design import Design, design_from_json, design_to_json, fingerprint
-from search_spaces.space import Describe, KnobValue, assemble, knobs
+from search_spaces.space import KnobValue
 
 _ATTEMPTS = 256  # neighbours tried before a space counts as exhausted
 
@@ -46,124 +48,96 @@ class TrialBook:
 
     Args:
         study: the study file.
+        space: what may be drawn.
         storage: an opened Optuna storage; the study in it is created where it is missing.
-        describe: the layers of a network choice.
-        planned: trials in all; the sampler is chosen by it.
         name: the study's name in the storage; a storage may hold many runs of one study file.
+        first: assignments that are drawn after the reference design and before the sampler is asked.
     """
 
     def __init__(
         self,
         study: StudyFile,
+        space: SearchSpace,
         storage: BaseStorage,
-        describe: Describe,
-        planned: int,
         name: str | None = None,
+        first: Sequence[Mapping[str, KnobValue]] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._file = study
+        self._space = space
         self._storage = storage
-        self._describe = describe
-        self._planned = planned
-        directions = [StudyDirection[objective.direction.name] for objective in study.objectives]
+        self._first = first
+        directions = optuna_directions(study)
         with _storage_errors():
             self._study = optuna.create_study(
                 study_name=name or study.name, storage=storage, directions=directions, load_if_exists=True
             )
-            stored = self._study.get_trials(deepcopy=False)
-            if not stored:
+            self._stored = self._study.get_trials(deepcopy=False)
+            if not self._stored:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     self._study.set_metric_names([objective.name for objective in study.objectives])
-        self._knobs = knobs(study.space_, study.network.name, describe)
-        self._distributions = index_distributions(self._knobs)
-        self._mirror = optuna.create_study(directions=directions)
-        self._live: dict[int, int] = {}  # trial number -> its number in the mirror
-        self._ids: list[int] = []  # trial number -> its id in the storage
-        self._seen: set[str] = set()
+        self._mirror = Mirror(study, space)
+        self._ids = [trial._trial_id for trial in self._stored]
+        self._finished = {trial.number for trial in self._stored if trial.state.is_finished()}
+        # Every stored design is known from the start, as a replay must not draw one of them again.
+        self._seen = {fingerprint(_design_of(trial)) for trial in self._stored}
+        self.asked = 0
         self.told = 0
-        for trial in stored:
-            self._restore(trial)
 
     @property
-    def asked(self) -> int:
-        """How many trials were drawn."""
+    def stored(self) -> int:
+        """How many trials the storage has; an ask below this number is a replay."""
         return len(self._ids)
 
-    def running(self) -> Iterator[Draw]:
-        """Yield the trials that were drawn and not told, by number."""
-        for trial in self._study.get_trials(deepcopy=False):
-            if not trial.state.is_finished():
-                yield Draw(number=trial.number, design=_design_of(trial))
-
     def ask(self) -> Draw | None:
-        """Draw the next trial and write it down; None where the space holds no further design."""
+        """Return the next trial, replayed or drawn; None where the space holds no further design."""
         number = self.asked
-        if number == 0:
-            return self._ask_reference()
-        sampler = build_sampler(self._file.sampler, self._planned, trial_seed(self._file.seed, number))
-        self._mirror.sampler = sampler
-        before = set(self._mirror_attrs())
-        drawn = self._mirror.ask(fixed_distributions=self._distributions)
-        found = self._unseen(to_values(self._knobs, drawn.params), number)
+        if number < len(self._stored):
+            draw = self._replay(self._stored[number])
+        elif number == 0:
+            values = self._space.reference_values
+            draw = self._put(number, self._space.reference, values)
+        else:
+            found = self._draw(number)
+            if found is None:
+                return None
+            draw = found
+        self.asked += 1
+        return draw
+
+    def tell(self, result: TrialResult) -> None:
+        """Write down the result of a trial in flight, and let the sampler learn from it."""
+        values = self._values(result)
+        if result.trial not in self._finished:
+            self._store(result, values)
+        self._mirror.tell(result.trial, values, result.margins, self._to_tell(result))
+        self.told += 1
+
+    def _draw(self, number: int) -> Draw | None:
+        if number <= len(self._first):
+            found = self._unseen(self._space.nearest(self._first[number - 1]), number)
+            return None if found is None else self._put(number, *found)
+        ticket, values = self._mirror.propose(number)
+        found = self._unseen(values, number)
         if found is None:
             return None
         design, values = found
-        params = to_params(self._knobs, values)
-        for name, distribution in self._distributions.items():
-            self._mirror._storage.set_trial_param(
-                drawn._trial_id, name, distribution.to_internal_repr(params[name]), distribution
-            )
-        attrs = self._mirror.get_trials(deepcopy=False)[drawn.number].system_attrs
-        shared = {name: value for name, value in self._mirror_attrs().items() if name not in before}
-        self._live[number] = drawn.number
-        return self._write(design, values, attrs, shared)
+        return self._write(number, design, values, self._mirror.settle(number, ticket, values))
 
-    def tell(self, result: TrialResult) -> None:
-        """Write down the result of the oldest trial in flight."""
-        values = self._values(result)
-        state = TrialState.FAIL if values is None else TrialState.COMPLETE
-        with _storage_errors():
-            trial_id = self._ids[result.trial]
-            self._storage.set_trial_user_attr(trial_id, "state", result.state.value)
-            self._storage.set_trial_user_attr(trial_id, "scores", dict(result.scores))
-            for name, margin in result.margins.items():
-                self._storage.set_trial_system_attr(trial_id, f"constraints:{name}", margin)
-            self._study.tell(result.trial, values, state=state, skip_if_finished=True)
-        if result.trial in self._live:
-            mirrored = self._live[result.trial]
-            frozen = self._mirror.get_trials(deepcopy=False)[mirrored]
-            for name, margin in result.margins.items():
-                self._mirror._storage.set_trial_system_attr(frozen._trial_id, f"constraints:{name}", margin)
-            self._mirror.tell(mirrored, values, state=state)
-        self.told += 1
+    def _put(self, number: int, design: Design, values: Mapping[str, KnobValue] | None) -> Draw:
+        """Write a trial that no sampler proposed; where it lies outside the space none can learn from it."""
+        if values is not None:
+            self._mirror.put(number, values, SamplerNotes())
+        return self._write(number, design, values, SamplerNotes())
 
-    def _values(self, result: TrialResult) -> list[float] | None:
-        """Return what the sampler is told: a gated design has its cost, and the worst accuracy there is."""
-        if result.state is ResultState.FAILED:
-            return None
-        return [
-            result.scores.get(o.name, 0.0 if o.direction is Direction.MAXIMIZE else float("inf"))
-            for o in self._file.objectives
-        ]
-
-    def _ask_reference(self) -> Draw:
-        reference = self._file.reference_space
-        design, pinned = assemble(reference, {}, self._file.network.name, self._describe)
-        values = {name: pinned.get(name, knob.values[0]) for name, knob in self._knobs.items()}
-        legal = all(values[name] in knob.values for name, knob in self._knobs.items())
-        if legal and self._assemble(values)[0] == design:
-            params = to_params(self._knobs, values)
-            self._mirror.add_trial(
-                create_trial(state=TrialState.RUNNING, params=params, distributions=self._distributions)
-            )
-            self._live[0] = 0
-            return self._write(design, values, {}, {})
-        # It lies outside the space: the samplers have no parameters for it and never see it.
-        return self._write(design, None, {}, {})
-
-    def _assemble(self, values: Mapping[str, KnobValue]) -> tuple[Design, dict[str, KnobValue]]:
-        return assemble(self._file.space_, values, self._file.network.name, self._describe)
+    def _replay(self, trial: FrozenTrial) -> Draw:
+        values = trial.user_attrs["knobs"]
+        if values is not None:
+            sampler = trial.user_attrs["sampler"]
+            notes = SamplerNotes(trial=sampler["trial"], study=sampler["study"])
+            self._mirror.put(trial.number, values, notes)
+        return Draw(number=trial.number, design=_design_of(trial))
 
     def _unseen(
         self, values: dict[str, KnobValue], number: int
@@ -171,24 +145,21 @@ class TrialBook:
         """Return the proposed design, or the nearest one by random steps that was not drawn before."""
         rng = random.Random(trial_seed(self._file.seed, number))
         for attempt in range(_ATTEMPTS):
-            design, active = self._assemble(values)
+            design, active = self._space.assemble(values)
             if fingerprint(design) not in self._seen:
                 return design, values | active
             # One more knob is changed every few attempts, so that a crowded corner is left.
             for name in rng.sample(sorted(active), k=min(len(active), 1 + attempt // 8)):
-                values = values | {name: rng.choice(self._knobs[name].values)}
+                values = values | {name: rng.choice(self._space.knobs[name].values)}
         return None
 
     def _write(
-        self,
-        design: Design,
-        values: Mapping[str, KnobValue] | None,
-        attrs: Mapping[str, object],
-        shared: Mapping[str, object],
+        self, number: int, design: Design, values: Mapping[str, KnobValue] | None, notes: SamplerNotes
     ) -> Draw:
-        active = {} if values is None else self._assemble(values)[1]
+        active = {} if values is None else self._space.assemble(values)[1]
         distributions = {
-            name: optuna.distributions.CategoricalDistribution(self._knobs[name].values) for name in active
+            name: optuna.distributions.CategoricalDistribution(self._space.knobs[name].values)
+            for name in active
         }
         trial = create_trial(
             state=TrialState.RUNNING,
@@ -197,40 +168,47 @@ class TrialBook:
             user_attrs={
                 "design": design_to_json(design),
                 "knobs": None if values is None else dict(values),
-                "sampler": {"trial": dict(attrs), "study": dict(shared)},
+                "sampler": {"trial": dict(notes.trial), "study": dict(notes.study)},
             },
         )
         with _storage_errors():
-            self._study.add_trial(trial)
-            self._ids.append(self._study.get_trials(deepcopy=False)[-1]._trial_id)
+            self._ids.append(self._storage.create_new_trial(self._study._study_id, template_trial=trial))
         self._seen.add(fingerprint(design))
-        return Draw(number=self.asked - 1, design=design)
+        return Draw(number=number, design=design)
 
-    def _restore(self, trial: FrozenTrial) -> None:
-        """Put a stored trial back into the mirror, exactly as it stood there."""
-        self._ids.append(trial._trial_id)
-        self._seen.add(fingerprint(_design_of(trial)))
-        self.told += trial.state.is_finished()
-        values = trial.user_attrs["knobs"]
-        if values is None:
-            return
-        sampler = trial.user_attrs["sampler"]
-        for name, value in sampler["study"].items():
-            self._mirror._storage.set_study_system_attr(self._mirror._study_id, name, value)
-        self._live[trial.number] = len(self._mirror.get_trials(deepcopy=False))
-        self._mirror.add_trial(
-            create_trial(
-                state=trial.state,
-                values=trial.values,
-                params=to_params(self._knobs, values),
-                distributions=self._distributions,
-                system_attrs=sampler["trial"],
-                constraints=trial.constraints,
-            )
-        )
+    def _store(self, result: TrialResult, values: list[float] | None) -> None:
+        """Write a result; the state comes last, so a kill in between leaves a trial that is told again."""
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        if result.state is ResultState.STOPPED:
+            state, values = TrialState.PRUNED, None  # Optuna has no values for pruned multi-objective trials
+        with _storage_errors():
+            trial_id = self._ids[result.trial]
+            told = {"state": result.state.value, "scores": dict(result.scores), "stage": result.stage}
+            self._storage.set_trial_user_attr(trial_id, "result", told)
+            for name, margin in result.margins.items():
+                self._storage.set_trial_system_attr(trial_id, f"constraints:{name}", margin)
+            self._storage.set_trial_state_values(trial_id, state, values)
 
-    def _mirror_attrs(self) -> dict[str, object]:
-        return dict(self._mirror._storage.get_study_system_attrs(self._mirror._study_id))
+    def _values(self, result: TrialResult) -> list[float] | None:
+        """Return what the sampler is told: a gated design has its cost, and the worst accuracy there is."""
+        if result.state is ResultState.FAILED:
+            return None
+        return [
+            float(result.scores.get(o.name, 0.0 if o.direction is Direction.MAXIMIZE else float("inf")))
+            for o in self._file.objectives
+        ]
+
+    def _to_tell(self, result: TrialResult) -> tuple[HardwarePoint, ...]:
+        """Return the accelerators that the sampler learns from: those that span the hardware front best."""
+        most = 0 if self._file.hardware_sweep is None else self._file.hardware_sweep.told
+        if len(result.hardware) <= most:
+            return result.hardware
+        signs = [-1.0 if o.direction is Direction.MAXIMIZE else 1.0 for o in self._file.objectives]
+        rows = [
+            [sign * point.scores[o.name] for sign, o in zip(signs, self._file.objectives, strict=True)]
+            for point in result.hardware
+        ]
+        return tuple(result.hardware[index] for index in best_first(as_losses(rows))[:most])
 
 
 def _design_of(trial: FrozenTrial) -> Design:

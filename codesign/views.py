@@ -13,6 +13,7 @@ from codesign.study_file import Objective, StudyFile
 from evaluators.scores import Direction
 
 VERSION = 1
+_TRAINED = (TrialState.COMPLETED, TrialState.STOPPED)
 TOLERANCE = 0.01  # "as good": within one percentage point of the reference design
 
 
@@ -23,21 +24,24 @@ class Gain:
     objective: str
     factor: float
     trial: int
+    label: str
 
 
-def best_gain(results: Sequence[TrialResult], objectives: Sequence[Objective]) -> Gain | None:
+def best_gain(
+    results: Sequence[TrialResult], objectives: Sequence[Objective], reference: TrialResult | None
+) -> Gain | None:
     """Return the largest saving of the first cost among designs that are as good as the reference.
 
     As good: no maximised objective more than `TOLERANCE` below the reference design's.
     """
-    reference = reference_of(results)
     costs = [o.name for o in objectives if o.direction is Direction.MINIMIZE]
     gains = [o.name for o in objectives if o.direction is Direction.MAXIMIZE]
     if reference is None or not costs or costs[0] not in reference.scores:
         return None
     good = [
         result
-        for result in results
+        for whole in results
+        for result in whole.variants()
         if result.feasible
         and result.scores[costs[0]] > 0
         and all(result.scores[n] >= reference.scores.get(n, 0.0) - TOLERANCE for n in gains)
@@ -46,7 +50,7 @@ def best_gain(results: Sequence[TrialResult], objectives: Sequence[Objective]) -
         return None
     best = min(good, key=lambda result: result.scores[costs[0]])
     factor = reference.scores[costs[0]] / best.scores[costs[0]]
-    return Gain(objective=costs[0], factor=factor, trial=best.trial)
+    return Gain(objective=costs[0], factor=factor, trial=best.trial, label=best.label)
 
 
 def reference_of(results: Sequence[TrialResult]) -> TrialResult | None:
@@ -60,7 +64,7 @@ def status_view(folder: RunFolder, study: StudyFile) -> dict[str, object]:
     counts = Counter(result.state for result in results)
     drawn = len(folder.asked())
     driven = folder.is_driven()
-    gain = best_gain(results, study.objectives)
+    gain = best_gain(results, study.objectives, reference_of(results))
     sessions = folder.sessions()
     return {
         "version": VERSION,
@@ -68,6 +72,7 @@ def status_view(folder: RunFolder, study: StudyFile) -> dict[str, object]:
         "planned": study.budget.trials,
         "completed": counts[TrialState.COMPLETED],
         "gated": counts[TrialState.GATED],
+        "stopped": counts[TrialState.STOPPED],
         "failed": counts[TrialState.FAILED],
         "running": drawn - len(results) if driven else 0,
         "interrupted": 0 if driven else drawn - len(results),
@@ -79,7 +84,7 @@ def status_view(folder: RunFolder, study: StudyFile) -> dict[str, object]:
         "front": len(front(results, study.objectives)),
         "best_gain": None
         if gain is None
-        else {"objective": gain.objective, "factor": gain.factor, "trial": gain.trial},
+        else {"objective": gain.objective, "factor": gain.factor, "trial": gain.trial, "label": gain.label},
         "wall_s": sum(session["wall_s"] for session in sessions),
         "overhead": sessions[-1]["overhead"] if sessions else None,
     }
@@ -100,10 +105,16 @@ def front_view(folder: RunFolder, study: StudyFile) -> dict[str, object]:
         "constraints": [constraint.text for constraint in study.constraints],
         "hypervolume": hypervolume(results, study.objectives, reference),
         "knee": None if best is None else best.trial,
+        "knee_label": None if best is None else best.label,
         "designs": [_member(result) for result in members],
         "reference": None if reference is None else _member(reference),
     }
 
 
 def _member(result: TrialResult) -> dict[str, object]:
-    return {"trial": result.trial, "design": result.design, "scores": dict(result.scores)}
+    return {
+        "trial": result.trial,
+        "label": result.label,
+        "design": result.design,
+        "scores": dict(result.scores),
+    }

@@ -1,4 +1,4 @@
-"""Evaluates the trials of one run folder; as a program (`python -m codesign.worker DIR`), on order.
+"""Evaluates jobs of one study; as a program (`python -m codesign.worker DIR`), on order.
 
 It reads one JSON task a line from its standard input and answers one line each. Whatever user code prints
 goes to the log. It ends when its input ends, and (on Linux) when its driver dies.
@@ -18,10 +18,11 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codesign.files import publish, read_json, write_json
-from codesign.results import TrialResult, TrialState
+from codesign.jobs import Answer, Job, deliver, job_from_json
 from codesign.run_folder import open_run
-from search_spaces.design import Design, design_from_json
+from codesign.study_file import StudyFile
+from search_spaces.choice import JsonValue
+from search_spaces.design import design_from_json
 
 if TYPE_CHECKING:
     from codesign.problem import Problem
@@ -30,21 +31,25 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Worker:
-    """Evaluates trials by number; what is costly to load is loaded once."""
+    """Evaluates jobs; what is costly to load is loaded once.
 
-    def __init__(self, path: Path) -> None:
-        self._folder = open_run(path)
-        directory = str(self._folder.manifest().get("directory", ""))
+    Args:
+        cache: folder of trained halves.
+        directory: where the user's `module:callable` was found when the run began.
+    """
+
+    def __init__(self, study: StudyFile, *, cache: Path, directory: str) -> None:
         if directory and directory not in sys.path:
-            sys.path.append(directory)  # where the user's `module:callable` was found when the run began
-        self._study = self._folder.study()
+            sys.path.append(directory)
+        self._study = study
+        self._cache = cache
         self._loaded: Problem | None = None
 
     def _problem(self) -> Problem:
         if self._loaded is None:
             from codesign.problem import Problem
 
-            self._loaded = Problem(self._study, cache=self._folder.cache_path)
+            self._loaded = Problem(self._study, cache=self._cache)
         return self._loaded
 
     def warm_up(self) -> None:
@@ -65,30 +70,21 @@ class Worker:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 bench.warm_up()
 
-    def describe(self) -> None:
-        """Write the layers of every network of the space."""
-        write_json(self._folder.layers_path, self._problem().describe_all())
+    def describe(self) -> JsonValue:
+        """Return the layers of every network of the space."""
+        return self._problem().describe_all()
 
-    def evaluate(self, number: int) -> None:
-        """Evaluate one trial and publish its result; a failure is a result with a reason."""
-        folder = self._folder.trial_path(number)
-        data = read_json(folder / "design.json")
-        design = design_from_json(data)  # type: ignore[arg-type]  # read_json gives JSON data
-        result = self._result(number, design)
-        publish(self._folder.result_path(number), result.to_json())
+    def evaluate(self, job: Job) -> Answer:
+        """Evaluate one job; a failure is a result with a reason."""
+        from codesign.problem import failure_to_result
 
-    def _result(self, number: int, design: Design) -> TrialResult:
-        from codesign.problem import evaluation_to_result, failure_to_result
-
+        design = design_from_json(job.design)
         try:
-            evaluation = self._problem().evaluate(design, gate=number > 0)
+            return self._problem().answer(job.number, design, job.stage)
         except (Exception, SystemExit) as error:  # whatever a user's code does, the sweep goes on
             traceback.print_exc()
-            return failure_to_result(number, design, f"{type(error).__name__}: {error}")
-        result = evaluation_to_result(number, design, evaluation, self._study)
-        if result.state is TrialState.COMPLETED:
-            write_json(self._folder.trial_path(number) / "cost.json", evaluation.ledger())
-        return result
+            reason = f"{type(error).__name__}: {error}"
+            return Answer(result=failure_to_result(job.number, design, reason, stage=job.stage))
 
 
 def main(path: str) -> None:
@@ -101,21 +97,26 @@ def main(path: str) -> None:
     import torch
 
     torch.set_num_threads(1)
-    worker = Worker(Path(path))
+    folder = open_run(Path(path))
+    worker = Worker(folder.study(), cache=folder.cache_path, directory=folder.directory())
     worker.warm_up()
     for line in sys.stdin:
         task = json.loads(line)
         if task["task"] == "describe":
-            try:
-                worker.describe()
-            except (Exception, SystemExit) as error:  # data, networks, user code: the driver says it
-                traceback.print_exc()
-                ours = isinstance(error, ValueError)
-                said = str(error) if ours else f"{type(error).__name__}: {error}"
-                answers.write(json.dumps({"error": said}) + "\n")
+            answers.write(json.dumps(described(worker)) + "\n")
         else:
-            worker.evaluate(int(task["number"]))
-            answers.write(json.dumps({"finished": task["number"]}) + "\n")
+            job = job_from_json(task["job"])
+            deliver(folder, worker.evaluate(job))
+            answers.write(json.dumps({"finished": job.number}) + "\n")
+
+
+def described(worker: Worker) -> dict[str, JsonValue]:
+    """Return the layers, or the `error` that kept them from being known: data, networks, user code."""
+    try:
+        return {"layers": worker.describe()}
+    except (Exception, SystemExit) as error:  # the driver says it
+        traceback.print_exc()
+        return {"error": str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"}
 
 
 if __name__ == "__main__":

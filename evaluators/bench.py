@@ -24,6 +24,7 @@ from evaluators.cost.model import cost
 from evaluators.data import registry as data
 from evaluators.data.splits import DataSplits, limited
 from evaluators.digests import digest
+from evaluators.learning import zero_cost
 from evaluators.learning.backprop import accuracy, fine_tuning, pretrain
 from evaluators.learning.recipe import Recipe
 from evaluators.learning.stages import LearningError, Stage, checked_stages, share_at, smaller_shares
@@ -59,6 +60,7 @@ from search_spaces.learning import Backpropagation
 from search_spaces.network import NetworkChoice
 
 CALIBRATION_EXAMPLES = 512  # training images; our choice, TFLite's guide asks for some hundred
+ZERO_COST_EXAMPLES = 64  # one batch, as Mellor et al. and Abdelfattah et al. take
 MEASURED_EXAMPLES = 512  # validation examples over which the zeros of activations are counted
 
 
@@ -212,6 +214,18 @@ class Bench:
                     entry.raise_failure(until)
                     return self._train(half, until, entry)
         return TrainedHalf(trained=found, cached=True)
+
+    def zero_cost(self, half: AlgorithmicHalf, name: str) -> float:
+        """Return a zero-cost score of the half before its own training; larger is better.
+
+        Raises:
+            ZeroCostError: no such score, or it is not defined for this network.
+            TechniqueError: a choice does not fit its layer.
+        """
+        model, _ = self._pretrained(half.network)
+        restructure_model(model, replacements_of(half))
+        compress_model(model, choices_of(half))
+        return zero_cost.score(name, model, self.splits.train.images[:ZERO_COST_EXAMPLES])
 
     def _end_of(self, stage: int | None) -> int:
         if stage is None:

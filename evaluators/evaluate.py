@@ -67,6 +67,7 @@ class Evaluation:
     scores: Scores
     gated: bool
     priced: Priced
+    traced: Traced
     trained: Trained | None
     cached: bool
     seconds: dict[str, float]
@@ -102,14 +103,15 @@ def _ledger(report: CostReport) -> dict[str, object]:
     return {"version": 1, "rows": []} if report.infeasible else report.to_json()
 
 
-def evaluate(
-    design: Design, bench: Bench, *, keeps: Callable[[Scores], bool], stage: int | None = None
-) -> Evaluation:
+Gate = Callable[[Scores, Traced], bool]
+"""Whether a design is worth training: its cost scores, and the passes that they are the cost of."""
+
+
+def evaluate(design: Design, bench: Bench, *, keeps: Gate, stage: int | None = None) -> Evaluation:
     """Walk one design from its choices to its scores.
 
     Args:
-        keeps: the gate; whether the cost scores keep every constraint. Scores of a pass that the chip cannot
-            run are not among them.
+        keeps: the gate; scores of a pass that the chip cannot run are not among those it is given.
         stage: train to the end of this stage of the bench; None for the last.
 
     Raises:
@@ -124,13 +126,14 @@ def evaluate(
     expected = price(asked, accelerator, accuracy=None)
     scores = derive(expected.facts)
     priced_at = time.perf_counter()
-    gated = not keeps(scores)
+    gated = not keeps(scores, asked)
     if gated or not bench.can_train:
         return Evaluation(
             expected=scores,
             scores=scores,
             gated=gated,
             priced=expected,
+            traced=asked,
             trained=None,
             cached=False,
             seconds={"cost": priced_at - started, "training": 0.0, "total": priced_at - started},
@@ -139,13 +142,15 @@ def evaluate(
     answer = bench.train(design.algorithm, stage)
     trained = answer.trained
     trained_at = time.perf_counter()
-    measured = price(measure(asked, trained), accelerator, accuracy=trained.accuracy)
+    seen = measure(asked, trained)
+    measured = price(seen, accelerator, accuracy=trained.accuracy)
     done = time.perf_counter()
     return Evaluation(
         expected=scores,
         scores=derive(measured.facts),
         gated=False,
         priced=measured,
+        traced=seen,
         trained=trained,
         cached=answer.cached,
         seconds={

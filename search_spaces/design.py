@@ -66,6 +66,17 @@ def design_from_json(data: JsonValue) -> Design:
     return design
 
 
+def with_accelerator(design: JsonValue, accelerator: JsonValue) -> JsonValue:
+    """Return a design as JSON data with another accelerator, itself as JSON data, in its place.
+
+    Raises:
+        SpaceError: the first is not a design.
+    """
+    if not isinstance(design, dict) or not isinstance(data := design.get("data"), dict):
+        raise SpaceError(f"the data must describe a Design, but it is {design!r}")
+    return {**design, "data": {**data, "accelerator": accelerator}}
+
+
 def fingerprint(value: Choice) -> str:
     """Return a short, stable hash of any choice, the same in every process and on every machine."""
     canonical = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"))

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from codesign.executors import Finished
-from codesign.files import publish, read_json, write_json
+from codesign.jobs import Answer, Job, deliver
 from codesign.layers import layers_to_json
-from codesign.results import TrialResult, TrialState, Violation
+from codesign.results import HardwarePoint, TrialResult, TrialState, Violation
 from codesign.run_folder import RunFolder, create
 from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
+from search_spaces.accelerator import accelerator_choice
 from search_spaces.ask import LayerInfo
+from search_spaces.choice import JsonValue, to_json
 from search_spaces.design import design_from_json
 from search_spaces.quantization import UniformQuantization
 
@@ -36,23 +38,31 @@ sampler: {name: nsga2, population: 8, window: 5}
 
 
 class FormulaExecutor:
-    """Finishes trials in a shuffled order, as slow and fast workers would."""
+    """Finishes jobs in a shuffled order, as slow and fast workers would."""
 
     def __init__(
-        self, folder: RunFolder, *, workers: int = 2, seed: int = 0, failing: frozenset[int] = frozenset()
+        self,
+        folder: RunFolder,
+        *,
+        workers: int = 2,
+        seed: int = 0,
+        failing: frozenset[int] = frozenset(),
+        stages: int = 1,
+        chips: int = 0,
     ):
         self.folder, self.workers, self.failing = folder, workers, failing
+        self.stages, self.chips = stages, chips
         self.rng = random.Random(seed)
-        self.queue: deque[int] = deque()
-        self.evaluated: list[int] = []
+        self.queue: deque[Job] = deque()
+        self.evaluated: list[tuple[int, int]] = []
         self.crash_once: set[int] = set()
         self.die_after: int | None = None
 
-    def describe(self) -> None:
-        write_json(self.folder.layers_path, layers_to_json({}))
+    def describe(self) -> JsonValue:
+        return layers_to_json({})
 
-    def submit(self, number: int) -> None:
-        self.queue.append(number)
+    def submit(self, job: Job) -> None:
+        self.queue.append(job)
 
     def wait(self, timeout_s: float) -> Finished | None:
         if not self.queue:
@@ -60,17 +70,17 @@ class FormulaExecutor:
         if self.die_after is not None and len(self.evaluated) >= self.die_after:
             raise KeyboardInterrupt
         position = self.rng.randrange(min(self.workers, len(self.queue)))
-        number = self.queue[position]
+        job = self.queue[position]
         del self.queue[position]
-        if number in self.crash_once:
-            self.crash_once.discard(number)
-            return Finished(number=number, crash="its worker process died (signal 9)")
-        self.evaluated.append(number)
-        self._publish(number)
-        return Finished(number=number)
+        if job.number in self.crash_once:
+            self.crash_once.discard(job.number)
+            return Finished(number=job.number, stage=job.stage, crash="its worker process died (signal 9)")
+        self.evaluated.append((job.number, job.stage))
+        deliver(self.folder, Answer(result=self._result(job)))
+        return Finished(number=job.number, stage=job.stage)
 
     def running(self) -> tuple[int, ...]:
-        return tuple(list(self.queue)[: self.workers])
+        return tuple(job.number for job in list(self.queue)[: self.workers])
 
     def drain(self) -> None:
         self.queue.clear()
@@ -78,39 +88,52 @@ class FormulaExecutor:
     def close(self) -> None:
         self.queue.clear()
 
-    def _publish(self, number: int) -> None:
-        data = read_json(self.folder.trial_path(number) / "design.json")
-        design = design_from_json(data)  # type: ignore[arg-type]
-        if number in self.failing:
-            result = TrialResult(trial=number, state=TrialState.FAILED, design=data, reason="NaN loss")  # type: ignore[arg-type]
-        else:
-            bits = [
-                c.weight_bits
-                for la in design.layers
-                for c in la.choices
-                if isinstance(c, UniformQuantization)
-            ]
-            energy = design.network.width * sum(bits) + (
-                3 if design.accelerator.template == "tpu_like" else 0
+    def _result(self, job: Job) -> TrialResult:
+        design = design_from_json(job.design)
+        if job.number in self.failing:
+            return TrialResult(
+                trial=job.number,
+                state=TrialState.FAILED,
+                design=job.design,
+                reason="NaN loss",
+                stage=job.stage,
             )
-            accuracy = 1 - 1 / (1 + energy)
-            excess = (energy - 14) / 14
-            broken = (
-                (Violation(constraint="inference_energy_pj <= 14", value=energy, bound=14, excess=excess),)
-                if excess > 0
-                else ()
-            )
-            gated = bool(broken) and number > 0
-            scores = {"inference_energy_pj": energy} | ({} if gated else {"validation_accuracy": accuracy})
-            result = TrialResult(
-                trial=number,
-                state=TrialState.GATED if gated else TrialState.COMPLETED,
-                design=data,  # type: ignore[arg-type]
-                scores=scores,
-                violations=broken,
-                margins={"inference_energy_pj <= 14": excess},
-            )
-        publish(self.folder.result_path(number), result.to_json())
+        bits = [
+            c.weight_bits for la in design.layers for c in la.choices if isinstance(c, UniformQuantization)
+        ]
+        energy = design.network.width * sum(bits) + (3 if design.accelerator.template == "tpu_like" else 0)
+        accuracy = (1 - 1 / (1 + energy)) * (job.stage + 1) / self.stages
+        excess = (energy - 14) / 14
+        broken = (
+            (Violation(constraint="inference_energy_pj <= 14", value=energy, bound=14, excess=excess),)
+            if excess > 0
+            else ()
+        )
+        gated = bool(broken) and job.number > 0
+        scores = {"inference_energy_pj": energy} | ({} if gated else {"validation_accuracy": accuracy})
+        partial = not gated and job.stage < self.stages - 1
+        return TrialResult(
+            trial=job.number,
+            state=TrialState.GATED if gated else TrialState.PARTIAL if partial else TrialState.COMPLETED,
+            design=job.design,
+            scores=scores,
+            violations=broken,
+            margins={"inference_energy_pj <= 14": excess},
+            seconds={"training": 0.0 if gated else 60.0, "total": 60.0},
+            stage=job.stage,
+            hardware=() if gated else tuple(self._chip(energy, accuracy, n) for n in range(self.chips)),
+        )
+
+    @staticmethod
+    def _chip(energy: float, accuracy: float, number: int) -> HardwarePoint:
+        """One more chip, which needs a little less energy for every number."""
+        choice = accelerator_choice("eyeriss_like", {"pe_rows": 8 if number % 2 else 12})
+        return HardwarePoint(
+            accelerator=to_json(choice),
+            knobs={"accelerator.template": "eyeriss_like"},
+            scores={"inference_energy_pj": energy - 0.01 * (1 + number), "validation_accuracy": accuracy},
+            margins={"inference_energy_pj <= 14": -0.5},
+        )
 
 
 def describe_formula(network: object) -> tuple[LayerInfo, ...]:

@@ -60,7 +60,9 @@ def test_a_gated_design_is_never_trained(
         raise AssertionError("the gate was passed")
 
     monkeypatch.setattr(problem.bench, "train", train)
-    evaluation = evaluate(design(study, problem), problem.bench, keeps=lambda scores: scores["macs"] < 1)
+    evaluation = evaluate(
+        design(study, problem), problem.bench, keeps=lambda scores, traced: scores["macs"] < 1
+    )
     assert evaluation.gated
     assert evaluation.trained is None
     assert evaluation.seconds["training"] == 0.0

@@ -202,8 +202,8 @@ def test_a_design_with_replaced_layers_is_priced_and_trained(kind: str, part: st
     )
     design, _ = assemble(space, {}, "small_cnn", bench.layers)
     whole, _ = assemble(plain, {}, "small_cnn", bench.layers)
-    found = evaluate(design, bench, keeps=lambda scores: True)
-    other = evaluate(whole, bench, keeps=lambda scores: False)
+    found = evaluate(design, bench, keeps=lambda scores, traced: True)
+    other = evaluate(whole, bench, keeps=lambda scores, traced: False)
     assert found.trained is not None
     assert found.priced.inference.macs < other.priced.inference.macs
     assert found.priced.facts.storage_bits < other.priced.facts.storage_bits

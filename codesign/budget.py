@@ -1,0 +1,68 @@
+"""When no further trial is drawn: the first of the study's budgets that is spent."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from codesign.plateau import plateaued
+from codesign.results import TrialResult
+from codesign.study_file import StudyFile
+
+
+@dataclass(slots=True)
+class Meter:
+    """Counts what was spent, from the results as they are told.
+
+    Args:
+        study: its budget and its objectives.
+        wall_before_s: wall time of earlier sessions.
+    """
+
+    study: StudyFile
+    wall_before_s: float = 0.0
+    training_s: float = 0.0
+    _started: float = field(default_factory=time.monotonic)
+    _points: list[tuple[float, ...] | None] = field(default_factory=list)
+    _sizes: list[int] = field(default_factory=list)  # points of each trial: hardware sweeps give several
+
+    def count(self, result: TrialResult) -> None:
+        """Count one answer: the end of a stage, or of a trial."""
+        self.training_s += result.seconds.get("training", 0.0)
+
+    def count_trial(self, result: TrialResult) -> None:
+        """Count a trial that is over."""
+        points = [
+            tuple(variant.scores[objective.name] for objective in self.study.objectives)
+            for variant in result.variants()
+            if variant.feasible
+        ]
+        self._points.extend(points or [None])
+        self._sizes.append(max(1, len(points)))
+
+    def spent(self, asked: int) -> str | None:
+        """Return which budget is spent, in words; None while there is some of each.
+
+        Args:
+            asked: trials drawn so far.
+        """
+        budget = self.study.budget
+        if budget.trials is not None and asked >= budget.trials:
+            return f"{budget.trials} trials were drawn"
+        if budget.training_minutes is not None and self.training_s >= 60 * budget.training_minutes:
+            return f"{budget.training_minutes:g} minutes of training are spent"
+        if budget.wall_minutes is not None and self._wall_s() >= 60 * budget.wall_minutes:
+            return f"{budget.wall_minutes:g} minutes are over"
+        if budget.plateau is not None and self._flat():
+            return f"the front did not grow over the last {budget.plateau.trials} trials"
+        return None
+
+    def _wall_s(self) -> float:
+        return self.wall_before_s + time.monotonic() - self._started
+
+    def _flat(self) -> bool:
+        plateau = self.study.budget.plateau
+        if plateau is None or len(self._sizes) <= plateau.trials:
+            return False
+        directions = [objective.direction for objective in self.study.objectives]
+        return plateaued(self._points, directions, sum(self._sizes[-plateau.trials :]), plateau.tolerance)

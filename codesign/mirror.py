@@ -1,0 +1,181 @@
+"""The sampler's view of a study: an Optuna study in memory, whose every change can be replayed.
+
+The storage keeps what was decided; the mirror is what a sampler looks at while it decides. It also holds
+what no storage has: the accelerators that hardware sweeps found, told as trials of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from codesign.results import HardwarePoint
+from codesign.samplers import build_sampler, index_distributions, to_params, to_row, to_values, trial_seed
+from codesign.search_space import SearchSpace
+from codesign.study_file import StudyFile
+from evaluators.scores import Direction
+from search_spaces.space import KnobValue
+
+
+def optuna_directions(study: StudyFile) -> list[StudyDirection]:
+    """Return the directions of the objectives as Optuna names them."""
+    return [StudyDirection[objective.direction.name] for objective in study.objectives]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplerNotes:
+    """What a sampler wrote down beside a proposal; with it the proposal can be put back as it was.
+
+    Both are Optuna's own system attributes: JSON data of whatever form a sampler likes.
+    """
+
+    trial: Mapping[str, Any] = field(default_factory=dict)
+    study: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Mirror:
+    """Proposes assignments, and learns what came of them.
+
+    Args:
+        study: objectives, sampler and seed.
+        space: the knobs.
+    """
+
+    def __init__(self, study: StudyFile, space: SearchSpace) -> None:
+        self._file = study
+        self._space = space
+        self._distributions = index_distributions(space.knobs)
+        self._signs = [-1.0 if o.direction is Direction.MAXIMIZE else 1.0 for o in study.objectives]
+        self._study = optuna.create_study(directions=optuna_directions(study))
+        self._places: dict[int, int] = {}  # running trial -> its number in the mirror
+        self._values: dict[int, dict[str, KnobValue]] = {}  # running trial -> its knobs
+        self._known_attrs: set[str] = set()
+        self._rows: list[list[float]] = []  # what the predictor learns from
+        self._losses: list[list[float]] = []
+
+    def propose(self, number: int) -> tuple[int, dict[str, KnobValue]]:
+        """Ask the sampler for trial `number`.
+
+        Returns:
+            A ticket for `settle`, and a full assignment of the knobs.
+        """
+        self._study.sampler = self._sampler(trial_seed(self._file.seed, number))
+        drawn = self._study.ask(fixed_distributions=self._distributions)
+        params: Mapping[str, object] = drawn.params
+        if self._file.sampler.candidates > 1:
+            params = self._predicted_best(drawn.number, params, number)
+        return drawn.number, to_values(self._space.knobs, params)
+
+    def settle(self, number: int, ticket: int, values: Mapping[str, KnobValue]) -> SamplerNotes:
+        """Make `values` what trial `number` was drawn with, and return the sampler's notes."""
+        frozen = self._study.get_trials(deepcopy=False)[ticket]
+        for name, param in to_params(self._space.knobs, values).items():
+            distribution = self._distributions[name]
+            self._study._storage.set_trial_param(
+                frozen._trial_id, name, distribution.to_internal_repr(param), distribution
+            )
+        self._places[number] = ticket
+        self._values[number] = dict(values)
+        attrs = self._study._storage.get_study_system_attrs(self._study._study_id)
+        fresh = {name: value for name, value in attrs.items() if name not in self._known_attrs}
+        self._known_attrs.update(fresh)
+        notes = self._study.get_trials(deepcopy=False)[ticket].system_attrs
+        return SamplerNotes(trial=dict(notes), study=fresh)
+
+    def put(self, number: int, values: Mapping[str, KnobValue], notes: SamplerNotes) -> None:
+        """Put in, as running, a trial that was drawn before, or that no sampler drew."""
+        for name, value in notes.study.items():
+            self._study._storage.set_study_system_attr(self._study._study_id, name, value)
+        self._known_attrs.update(notes.study)
+        self._places[number] = len(self._study.get_trials(deepcopy=False))
+        self._values[number] = dict(values)
+        self._study.add_trial(self._trial(TrialState.RUNNING, values, notes.trial))
+
+    def tell(
+        self,
+        number: int,
+        values: Sequence[float] | None,
+        margins: Mapping[str, float],
+        hardware: Sequence[HardwarePoint],
+    ) -> None:
+        """Let the sampler know what came of a trial; one outside the space it cannot learn from.
+
+        Args:
+            number: the trial.
+            values: of the objectives; None where it failed.
+            margins: by how much each constraint is broken; not above zero where it is kept.
+            hardware: accelerators of its hardware sweep, told as trials of their own.
+        """
+        if number not in self._places:
+            return
+        assignment = self._values.pop(number)
+        frozen = self._study.get_trials(deepcopy=False)[self._places.pop(number)]
+        for name, margin in margins.items():
+            self._study._storage.set_trial_system_attr(frozen._trial_id, f"constraints:{name}", margin)
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        self._study.tell(frozen.number, None if values is None else list(values), state=state)
+        self._learn(assignment, values)
+        for point in hardware:
+            found = [point.scores[objective.name] for objective in self._file.objectives]
+            other = {**assignment, **{k: v for k, v in point.knobs.items() if k in assignment}}
+            self._study.add_trial(
+                self._trial(TrialState.COMPLETE, other, frozen.system_attrs, found, point.margins)
+            )
+            self._learn(other, found)
+
+    def _trial(
+        self,
+        state: TrialState,
+        assignment: Mapping[str, KnobValue],
+        attrs: Mapping[str, object],
+        values: Sequence[float] | None = None,
+        margins: Mapping[str, float] | None = None,
+    ) -> FrozenTrial:
+        kept = {name: value for name, value in attrs.items() if not name.startswith("constraints:")}
+        return create_trial(
+            state=state,
+            values=None if values is None else list(values),
+            params=dict(to_params(self._space.knobs, assignment)),
+            distributions=dict(self._distributions),
+            system_attrs=kept,
+            constraints=dict(margins or {}),
+        )
+
+    def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        return build_sampler(self._file.sampler, self._file.budget.trials, seed)
+
+    def _learn(self, assignment: Mapping[str, KnobValue], values: Sequence[float] | None) -> None:
+        if self._file.sampler.candidates > 1:
+            self._rows.append(to_row(self._space.knobs, assignment))
+            worst = [math.inf] * len(self._signs)
+            signed = worst if values is None else [s * v for s, v in zip(self._signs, values, strict=True)]
+            self._losses.append(signed)
+
+    def _predicted_best(self, ticket: int, first: Mapping[str, object], number: int) -> Mapping[str, object]:
+        """Return the one of several proposals that the predictor ranks first."""
+        from codesign.predictor import choose
+
+        frozen = self._study.get_trials(deepcopy=False)[ticket]
+        proposals = [first]
+        for index in range(1, self._file.sampler.candidates):
+            sampler = self._sampler(trial_seed(self._file.seed, number, index))
+            space = sampler.infer_relative_search_space(self._study, frozen)
+            relative = sampler.sample_relative(self._study, frozen, space)
+            proposals.append(
+                {
+                    name: relative[name]
+                    if name in relative
+                    else sampler.sample_independent(self._study, frozen, name, distribution)
+                    for name, distribution in self._distributions.items()
+                }
+            )
+        rows = [to_row(self._space.knobs, to_values(self._space.knobs, one)) for one in proposals]
+        seed = trial_seed(self._file.seed, number)
+        chosen: int = choose(rows, self._rows, self._losses, seed)
+        return proposals[chosen]
