@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,7 @@ from evaluators.provenance import code_digest, data_digest, machine_facts, netwo
 from evaluators.scores import Accuracy
 from evaluators.shapes import ImageShape, ShapesOnly
 from evaluators.techniques.model import (
+    Choices,
     bake_model,
     compress_model,
     copy_model,
@@ -61,6 +62,7 @@ from search_spaces.network import NetworkChoice
 
 CALIBRATION_EXAMPLES = 512  # training images; our choice, TFLite's guide asks for some hundred
 ZERO_COST_EXAMPLES = 64  # one batch, as Mellor et al. and Abdelfattah et al. take
+TRACES_KEPT = 64  # of a search over numbers of filters every design has a trace of its own
 MEASURED_EXAMPLES = 512  # validation examples over which the zeros of activations are counted
 
 
@@ -78,10 +80,15 @@ class DatasetSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traced:
-    """Both passes of one network: an inference of one example, and one training step."""
+    """Both passes of one network: an inference of one example, and one training step.
+
+    Args:
+        removed: the layers whose filters have been taken out, so that no choice need mask them.
+    """
 
     inference: Workload
     training: Workload
+    removed: frozenset[str] = frozenset()
 
 
 class Bench:
@@ -165,7 +172,9 @@ class Bench:
         """Return both passes of a network, traced once for each way of replacing its layers."""
         if (network, learning, structure) not in self._traces:
             model, shape = self.build(network), self.shape_for(network).input_shape
-            restructure_model(model, structure)
+            removed = restructure_model(model, structure)
+            if len(self._traces) >= TRACES_KEPT:
+                del self._traces[next(iter(self._traces))]  # the oldest
             self._traces[network, learning, structure] = Traced(
                 inference=trace(model, (torch.zeros(1, *shape),), loss=None, optimizer=None, training=False),
                 training=trace(
@@ -175,6 +184,7 @@ class Bench:
                     optimizer=learning.optimizer,
                     training=True,
                 ),
+                removed=removed,
             )
         return self._traces[network, learning, structure]
 
@@ -223,8 +233,8 @@ class Bench:
             TechniqueError: a choice does not fit its layer.
         """
         model, _ = self._pretrained(half.network)
-        restructure_model(model, replacements_of(half))
-        compress_model(model, choices_of(half))
+        removed = restructure_model(model, replacements_of(half))
+        compress_model(model, choices_of(half, removed))
         return zero_cost.score(name, model, self.splits.train.images[:ZERO_COST_EXAMPLES])
 
     def _end_of(self, stage: int | None) -> int:
@@ -241,8 +251,8 @@ class Bench:
             TechniqueError: the weights are not those of this network and design.
         """
         model = self.build(half.network)
-        restructure_model(model, replacements_of(half))
-        restore_model(model, choices_of(half), load_file(weights), self._example)
+        removed = restructure_model(model, replacements_of(half))
+        restore_model(model, choices_of(half, removed), load_file(weights), self._example)
         model.eval()
         return self._accuracy(model)
 
@@ -253,7 +263,7 @@ class Bench:
         """
         started = time.perf_counter()
         dense, waited_s = self._pretrained(half.network)
-        training = self._fine_tuning(half, dense)
+        training, choices = self._fine_tuning(half, dense)
         checkpoint = None if entry is None else _followed(training, entry, until)
         begun = training.epoch
         ends = [stage.epochs for stage in self.stages if begun <= stage.epochs <= until]
@@ -262,12 +272,12 @@ class Bench:
             for end in ends if entry is not None and last else last:
                 training.run(end, checkpoint=checkpoint)
                 if entry is not None and end < until and entry.trained(end) is None:
-                    entry.keep_stage(end, self._measured(copy_model(training.model), half))
+                    entry.keep_stage(end, self._measured(copy_model(training.model), choices))
         except DivergedError as error:
             if entry is not None:
                 entry.keep_failure(error)
             raise
-        trained = self._measured(training.model, half)
+        trained = self._measured(training.model, choices)
         if entry is not None:
             if until < self._recipe.epochs:
                 entry.keep_stage(until, trained)
@@ -281,12 +291,15 @@ class Bench:
             seconds=time.perf_counter() - started - waited_s,
         )
 
-    def _fine_tuning(self, half: AlgorithmicHalf, dense: nn.Module) -> Training:
-        """Return the training of a half that begins with the dense network, which it changes."""
+    def _fine_tuning(self, half: AlgorithmicHalf, dense: nn.Module) -> tuple[Training, Choices]:
+        """Return the training of a half that begins with the dense network, which it changes.
+
+        With it come the choices of every layer that the changed network has.
+        """
         teacher = copy.deepcopy(dense) if self._recipe.distillation else None
-        restructure_model(dense, replacements_of(half))
-        compress_model(dense, choices_of(half), self._example)
-        return fine_tuning(
+        choices = choices_of(half, restructure_model(dense, replacements_of(half)))
+        compress_model(dense, choices, self._example)
+        training = fine_tuning(
             dense,
             self.splits,
             self._recipe,
@@ -295,10 +308,10 @@ class Bench:
             teacher=teacher,
             stages=self.stages,
         )
+        return training, choices
 
-    def _measured(self, model: nn.Module, half: AlgorithmicHalf) -> Trained:
+    def _measured(self, model: nn.Module, choices: Choices) -> Trained:
         """Finish and bake a trained network, in place, and return what it is worth."""
-        choices = choices_of(half)
         finish_model(model.eval(), choices, self.splits.train.images[:CALIBRATION_EXAMPLES])
         bake_model(model, choices)
         densities = measure_densities(model, choices, self.splits.validation.images[:MEASURED_EXAMPLES])
@@ -406,16 +419,21 @@ def _followed(training: Training, entry: Entry, until: int) -> Path | None:
     return entry.checkpoint if training.follow(entry.checkpoint, until) else None
 
 
-def choices_of(half: AlgorithmicHalf) -> dict[str, tuple[Choice, ...]]:
-    """Return the choices of each layer, in the order in which they act; replaced layers by their parts."""
-    return choices_of_parts({layer.layer: layer.choices for layer in half.layers})
+def choices_of(half: AlgorithmicHalf, removed: Collection[str]) -> dict[str, tuple[Choice, ...]]:
+    """Return the choices of each layer, in the order in which they act; replaced layers by their parts.
+
+    Args:
+        half: the design.
+        removed: the layers whose filters have been taken out.
+    """
+    return choices_of_parts({layer.layer: layer.choices for layer in half.layers}, removed)
 
 
 def _is_only_calibrated(half: AlgorithmicHalf) -> bool:
     """Say whether a half is the dense network with its levels fitted, so that nothing is trained."""
-    return not replacements_of(half) and is_calibrated_only(choices_of(half))
+    return not replacements_of(half) and is_calibrated_only(choices_of(half, ()))
 
 
 def replacements_of(half: AlgorithmicHalf) -> Structure:
-    """Return which layers are replaced by several, before anything else is done."""
+    """Return what decides the shapes of the network: replaced layers, and filters to take out."""
     return structure_of({layer.layer: layer.choices for layer in half.layers})

@@ -20,6 +20,7 @@ from evaluators.trained import Trained
 from evaluators.workload.graph import Role, Workload
 from evaluators.workload.memory import peak_bits
 from hw_templates.accelerator import Accelerator
+from search_spaces.choice import Choice
 from search_spaces.design import AlgorithmicHalf, Design
 
 
@@ -165,11 +166,15 @@ def evaluate(design: Design, bench: Bench, *, keeps: Gate, stage: int | None = N
 
 def compress(traced: Traced, half: AlgorithmicHalf) -> Traced:
     """Let every choice of the design rewrite both passes, layer by layer, in the families' order."""
-    return Traced(inference=_rewritten(traced.inference, half), training=_rewritten(traced.training, half))
+    steps = in_reading_order(choices_of(half, traced.removed))
+    return Traced(
+        inference=_rewritten(traced.inference, steps),
+        training=_rewritten(traced.training, steps),
+        removed=traced.removed,
+    )
 
 
-def _rewritten(workload: Workload, half: AlgorithmicHalf) -> Workload:
-    steps = in_reading_order(choices_of(half))
+def _rewritten(workload: Workload, steps: list[tuple[str, Choice]]) -> Workload:
     return reduce(lambda done, step: rewrite(step[1], done, step[0]), steps, workload)
 
 

@@ -7,7 +7,7 @@ that they replace; the other choices of the layer act on each of them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import singledispatch
 
 import torch
@@ -15,11 +15,13 @@ from torch import nn
 
 from evaluators.networks.layers import compressible_layers
 from evaluators.techniques.dispatch import TechniqueError
+from evaluators.techniques.removal import concerns_channels, prunes_filters, remove_filters
 from search_spaces.choice import Choice
 from search_spaces.decomposition import Grouped, LowRank, Separable, Tucker2
 
 Structure = tuple[tuple[str, Choice], ...]
-"""Layers by name, each with the choice that replaces it."""
+"""What decides the shapes of a network: layers by name, each with the choice that replaces it; then layers,
+or parts of those, with the choices that concern how many channels there are (see `removal.py`)."""
 
 
 @singledispatch
@@ -144,14 +146,21 @@ def _(choice: Grouped, layer: nn.Module) -> tuple[nn.Module, ...]:
     return shuffle, _convolution(weight, layer.bias, like=layer, groups=groups)
 
 
-def restructure_model(model: nn.Module, structure: Structure) -> None:
-    """Replace layers of a network in place.
+def restructure_model(model: nn.Module, structure: Structure) -> frozenset[str]:
+    """Replace layers of a network and take filters out of it, in place.
+
+    Returns:
+        The layers whose filters have been taken out, which `choices_of_parts` asks for.
 
     Raises:
         TechniqueError: a layer that the network has not, or a choice that does not fit its layer.
     """
     layers = compressible_layers(model)
+    channels: dict[str, tuple[Choice, ...]] = {}
     for name, choice in structure:
+        if concerns_channels(choice):
+            channels[name] = (*channels.get(name, ()), choice)
+            continue
         if name not in layers:
             raise TechniqueError(
                 f"the design names layer {name!r}, but the network has only: {', '.join(layers)}"
@@ -163,20 +172,34 @@ def restructure_model(model: nn.Module, structure: Structure) -> None:
         owner, _, leaf = name.rpartition(".")
         named = zip(modules_of(choice), parts, strict=True)
         setattr(model.get_submodule(owner), leaf, nn.Sequential(OrderedDict(named)))
+    return remove_filters(model, channels) if channels else frozenset()
 
 
 def structure_of(choices: Mapping[str, Sequence[Choice]]) -> Structure:
-    """Return the choices that replace their layers."""
-    return tuple((name, one) for name, several in choices.items() for one in several if parts_of(one))
+    """Return the choices that decide the shapes of the network."""
+    replacing = tuple((name, one) for name, several in choices.items() for one in several if parts_of(one))
+    if not any(prunes_filters(one) for several in choices.values() for one in several):
+        return replacing
+    whole = choices_of_parts(choices)
+    return replacing + tuple(
+        (name, one) for name, several in whole.items() for one in several if concerns_channels(one)
+    )
 
 
-def choices_of_parts(choices: Mapping[str, Sequence[Choice]]) -> dict[str, tuple[Choice, ...]]:
-    """Return the choices of every layer after the replacements: a layer's others go to each of its parts."""
+def choices_of_parts(
+    choices: Mapping[str, Sequence[Choice]], removed: Collection[str] = ()
+) -> dict[str, tuple[Choice, ...]]:
+    """Return what is still to be applied to every layer of the restructured network.
+
+    Args:
+        choices: of each layer of the whole network; a replaced layer's others go to each of its parts.
+        removed: layers whose filters have been taken out.
+    """
     found: dict[str, tuple[Choice, ...]] = {}
     for name, several in choices.items():
-        parts = _parts(several)
         others = tuple(one for one in several if not parts_of(one))
-        found.update(dict.fromkeys([f"{name}.{part}" for part in parts] or [name], others))
+        for part in [f"{name}.{part}" for part in _parts(several)] or [name]:
+            found[part] = tuple(one for one in others if part not in removed or not prunes_filters(one))
     return found
 
 
