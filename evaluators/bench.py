@@ -31,9 +31,9 @@ from evaluators.learning.stages import LearningError, Stage, checked_stages, sha
 from evaluators.learning.training import DivergedError, Training
 from evaluators.networks import registry as networks
 from evaluators.networks.layers import layer_infos
-from evaluators.provenance import code_digest, data_digest, machine_facts, network_digest
 from evaluators.scores import Accuracy
 from evaluators.shapes import ImageShape, ShapesOnly
+from evaluators.shared_cache import SharedCache
 from evaluators.techniques.model import (
     Choices,
     bake_model,
@@ -98,8 +98,7 @@ class Bench:
         seed: of initial weights, batches and everything else that is random in training.
         cache: folder of trained halves; None keeps nothing.
         stages: the ends of fine-tuning at which a search may ask for a half; none: only its end.
-        shared: folder of trained halves that several runs share, beside a cache. Networks and data named as
-            `module:callable` are never in it: their code may change.
+        shared: folder of trained halves that several runs share, beside a cache (`SharedCache`).
 
     Raises:
         LearningError: stages that do not rise to the recipe's epochs.
@@ -120,8 +119,11 @@ class Bench:
         self.stages = checked_stages(stages, recipe.epochs)
         self._seed = seed
         self._cache = cache
-        self._shared = shared
-        self._networks: dict[NetworkChoice, str] = {}
+        self._shared: SharedCache | None = None
+        if shared is not None:
+            self._shared = SharedCache(
+                shared, dataset=dataset.name, splits=lambda: self.splits, build=self.build
+            )
         self._layers: dict[NetworkChoice, tuple[LayerInfo, ...]] = {}
         self._traces: dict[tuple[NetworkChoice, Backpropagation, Structure], Traced] = {}
 
@@ -218,7 +220,7 @@ class Bench:
         if found is None:
             with entry.locked():
                 found = entry.trained(known)
-                if found is None and self._borrowed(entry, half.network):
+                if found is None and self._shared and self._shared.borrowed(entry, half.network):
                     found = entry.trained(known)
                 if found is None:
                     entry.raise_failure(until)
@@ -283,7 +285,8 @@ class Bench:
                 entry.keep_stage(until, trained)
             else:
                 entry.publish(training.model, trained_to_json(trained))
-            self._lend(entry, half.network)
+            if self._shared is not None:
+                self._shared.lend(entry, half.network)
         return TrainedHalf(
             trained=trained,
             cached=False,
@@ -341,11 +344,12 @@ class Bench:
             with entry.locked():
                 waited_s = time.perf_counter() - asked
                 weights = entry.weights_of(model)
-                if weights is None and self._borrowed(entry, network):
+                if weights is None and self._shared and self._shared.borrowed(entry, network):
                     weights = entry.weights_of(model)
                 if weights is None:
                     self._pretrain(model, entry)
-                    self._lend(entry, network)
+                    if self._shared is not None:
+                        self._shared.lend(entry, network)
                     return model, waited_s
         model.load_state_dict(weights)
         return model.eval(), waited_s
@@ -362,39 +366,6 @@ class Bench:
     def _half_entry(self, half: AlgorithmicHalf) -> Entry | None:
         shares = smaller_shares(self.stages)
         return self._entry(Kind.HALF, fingerprint(half), {"smaller_shares": list(shares)} if shares else {})
-
-    def _borrowed(self, entry: Entry, network: NetworkChoice) -> bool:
-        """Take what the shared folder has of an entry; return whether that is whole."""
-        shared = self._shared_entry(entry, network)
-        return shared is not None and shared.is_whole and entry.take(shared)
-
-    def _lend(self, entry: Entry, network: NetworkChoice) -> None:
-        """Put what is whole into the shared folder too."""
-        shared = self._shared_entry(entry, network)
-        if shared is not None:
-            shared.take(entry)
-
-    def _shared_entry(self, entry: Entry, network: NetworkChoice) -> Entry | None:
-        """Return the entry's place in the shared folder; None where it may have none."""
-        if self._shared is None or ":" in network.name or ":" in self._dataset.name:
-            return None
-        return Entry(
-            folder=self._shared, kind=entry.kind, digest=digest([entry.digest, self._provenance(network)])
-        )
-
-    def _provenance(self, network: NetworkChoice) -> dict[str, JsonValue]:
-        if network not in self._networks:
-            self._networks[network] = network_digest(self.build(network))
-        return {
-            "code": code_digest(),
-            "data": self._data_digest,
-            "network": self._networks[network],
-            **machine_facts(),
-        }
-
-    @cached_property
-    def _data_digest(self) -> str:
-        return data_digest(self.splits)
 
     def _entry(self, kind: Kind, name: str, settings: Mapping[str, JsonValue]) -> Entry | None:
         if self._cache is None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evaluators import bench as bench_module
+from evaluators import shared_cache
 from evaluators.bench import Bench, DatasetSpec
 from evaluators.data import load
 from evaluators.data.splits import Split
@@ -258,9 +258,9 @@ def test_what_decides_a_half_is_in_the_shared_key(
     elif what == "recipe":
         changes["recipe"] = Recipe(pretrain_epochs=1, epochs=2, weight_decay=0.0)
     elif what == "machine":
-        monkeypatch.setattr(bench_module, "machine_facts", lambda: {"torch": "0.1", "processor": "abacus"})
+        monkeypatch.setattr(shared_cache, "machine_facts", lambda: {"torch": "0.1", "processor": "abacus"})
     else:
-        monkeypatch.setattr(bench_module, f"{what}_digest", lambda *arguments: "another")
+        monkeypatch.setattr(shared_cache, f"{what}_digest", lambda *arguments: "another")
     answer = bench(tmp_path / "run", shared, **changes).train(HALF)
     assert not answer.cached
     assert len(folders(shared, "half")) == 2

@@ -206,14 +206,14 @@ def test_processes_that_ask_for_different_stages_get_on(
 
 def test_the_walk_passes_the_stage_through(tmp_path: Path) -> None:
     one = bench(tmp_path)
-    first = evaluate(design(), one, keeps=lambda scores: True, stage=0)
+    first = evaluate(design(), one, keeps=lambda scores, traced: True, stage=0)
     assert (first.stage, first.epochs, first.cached) == (0, 1, False)
     assert 0 < first.seconds["training"] < first.seconds["total"]
-    again = evaluate(design(), one, keeps=lambda scores: True, stage=0)
+    again = evaluate(design(), one, keeps=lambda scores, traced: True, stage=0)
     assert (again.epochs, again.cached, again.seconds["training"]) == (0, True, 0.0)
-    last = evaluate(design(), one, keeps=lambda scores: True)
+    last = evaluate(design(), one, keeps=lambda scores, traced: True)
     assert (last.stage, last.epochs) == (None, 3)
-    gated = evaluate(design(), one, keeps=lambda scores: False, stage=1)
+    gated = evaluate(design(), one, keeps=lambda scores, traced: False, stage=1)
     assert (gated.stage, gated.epochs) == (1, 0)
 
 

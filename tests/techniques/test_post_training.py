@@ -122,7 +122,7 @@ def test_a_design_is_calibrated_and_not_trained() -> None:
     for epochs in (1, 3):  # of fine-tuning, of which there is none
         bench = Bench(dataset=spec, recipe=Recipe(pretrain_epochs=3, epochs=epochs), seed=0, cache=None)
         design, _ = assemble(space, {}, "small_cnn", bench.layers)
-        found = evaluate(design, bench, keeps=lambda scores: True)
+        found = evaluate(design, bench, keeps=lambda scores, traced: True)
         assert found.trained is not None
         scores.append(found.trained.accuracy)
     assert scores[0] == scores[1]
