@@ -1,6 +1,7 @@
 """Contract over the catalog, and what a wrong chip file is told."""
 
 import math
+from collections.abc import Iterator, Mapping
 from importlib import resources
 
 import pytest
@@ -167,3 +168,19 @@ def test_leakage_and_area_are_finite():
         chip = templates.load(name).build()
         assert math.isfinite(chip.leakage_mw)
         assert chip.on_chip_bits > 0
+
+
+@pytest.mark.parametrize("name", templates.names())
+def test_every_source_of_the_catalog_says_what_it_is_worth(name: str) -> None:
+    def sources(value: object, key: str = "") -> Iterator[str]:
+        if isinstance(value, Mapping):
+            for inner, one in value.items():
+                yield from sources(one, inner)
+        elif key.endswith("source"):
+            yield str(value)
+
+    template = templates.load(name)
+    found = [template.source, *sources(template.chip)]
+    assert len(found) > 5
+    for text in found:
+        assert any(word in text for word in ("verified", "derived", "from memory", "estimate")), text
