@@ -294,9 +294,9 @@ def test_a_design_counts_what_is_gone_downstream_and_trains_the_small_network() 
     weight = stored.weight_of("stage2.conv1")
     assert stored.density[weight] == 1  # nothing is masked, and no bit says which filters stay
     assert math.prod(stored.tensors[weight].shape) == 8 * 8 * 3 * 3
-    found = evaluate(design, bench, keeps=lambda scores: True)
+    found = evaluate(design, bench, keeps=lambda scores, traced: True)
     assert found.trained is not None
-    other = evaluate(dense, bench, keeps=lambda scores: False)
+    other = evaluate(dense, bench, keeps=lambda scores, traced: False)
     for facts in ("inference", "training"):
         small, large = (getattr(one.priced.facts, facts) for one in (found, other))
         assert small.energy_pj < large.energy_pj
