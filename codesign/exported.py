@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 
 from codesign.describe import design_summary
 from codesign.errors import ExportError
-from codesign.problem import dataset_spec
+from codesign.problem import bench_of, dataset_spec
 from codesign.report.quantities import format_quantity
 from codesign.results import TrialResult
 from codesign.run_folder import RunFolder
@@ -68,9 +68,7 @@ def export_design(folder: RunFolder, study: StudyFile, result: TrialResult, out:
     if path.exists():
         raise ExportError(f"{path} exists already; remove it, or name another place with --out")
     design = design_from_json(result.design)
-    bench = Bench(
-        dataset=dataset_spec(study.dataset), recipe=study.training, seed=study.seed, cache=folder.cache_path
-    )
+    bench = bench_of(study, folder.cache_path)
     home, trained = bench.half_path(design.algorithm), bench.kept(design.algorithm)
     if home is None or trained is None:
         raise ExportError(

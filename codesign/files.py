@@ -20,8 +20,11 @@ def _umask() -> int:
 _UMASK = _umask()  # temporary files are private; what they become is as readable as any file of the user's
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str, *, durable: bool = True) -> None:
     """Write `text` to a temporary name beside `path`, flush it to disk, rename it.
+
+    Args:
+        durable: wait for the disk; not needed for what can be made again after a power cut.
 
     Raises:
         RunFolderError: the disk is full, or the folder cannot be written.
@@ -35,7 +38,8 @@ def write_atomic(path: Path, text: str) -> None:
             temporary = Path(file.name)
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
     except OSError as error:
@@ -44,9 +48,9 @@ def write_atomic(path: Path, text: str) -> None:
         raise RunFolderError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def write_json(path: Path, data: object) -> None:
+def write_json(path: Path, data: object, *, durable: bool = True) -> None:
     """Write `data` as readable JSON, atomically; NaN is refused, since JSON has none."""
-    write_atomic(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+    write_atomic(path, json.dumps(data, indent=1, allow_nan=False) + "\n", durable=durable)
 
 
 def read_json(path: Path) -> object:

@@ -72,6 +72,30 @@ def _feasible(results: Iterable[TrialResult]) -> list[TrialResult]:
     return [variant for result in results for variant in result.variants() if variant.feasible]
 
 
+class RunningFront:
+    """The front of results that come one at a time."""
+
+    def __init__(self, objectives: Sequence[Objective]) -> None:
+        self._objectives = objectives
+        self._members: list[TrialResult] = []
+        self._values: Array = np.empty((0, len(objectives)))
+
+    @property
+    def members(self) -> tuple[TrialResult, ...]:
+        """The feasible results nobody beats, as `front` gives them."""
+        return front(self._members, self._objectives)
+
+    def add(self, result: TrialResult) -> None:
+        """Take one result in, and what its hardware sweep kept."""
+        for variant in _feasible([result]):
+            value = losses([variant], self._objectives)[0]
+            if bool((self._values <= value).all(axis=1).any()):
+                continue  # beaten, or equal to one that came first
+            kept = ~(value <= self._values).all(axis=1)
+            self._members = [one for one, keep in zip(self._members, kept, strict=True) if keep] + [variant]
+            self._values = np.vstack([self._values[kept], value])
+
+
 def knee(members: Sequence[TrialResult], objectives: Sequence[Objective]) -> TrialResult | None:
     """Return the member furthest inside the line (plane) through the front's extremes.
 

@@ -65,12 +65,29 @@ class Mirror:
         Returns:
             A ticket for `settle`, and a full assignment of the knobs.
         """
-        self._study.sampler = self._sampler(trial_seed(self._file.seed, number))
-        drawn = self._study.ask(fixed_distributions=self._distributions)
-        params: Mapping[str, object] = drawn.params
+        sampler = self._sampler(trial_seed(self._file.seed, number))
+        self._study.sampler = sampler
+        storage = self._study._storage
+        frozen = storage.get_trial(storage.create_new_trial(self._study._study_id))
+        sampler.before_trial(self._study, frozen)
+        params = self._sample(sampler, frozen)
         if self._file.sampler.candidates > 1:
-            params = self._predicted_best(drawn.number, params, number)
-        return drawn.number, to_values(self._space.knobs, params)
+            params = self._predicted_best(frozen, params, number)
+        return frozen.number, to_values(self._space.knobs, params)
+
+    def _sample(self, sampler: optuna.samplers.BaseSampler, frozen: FrozenTrial) -> dict[str, object]:
+        """Return one proposal of a sampler.
+
+        Every trial has every knob, so the relative search space is the whole one. Optuna would infer that
+        again for each trial from all trials before it, which at 10,000 of them takes a second.
+        """
+        relative = sampler.sample_relative(self._study, frozen, self._distributions)
+        return {
+            name: relative[name]
+            if name in relative
+            else sampler.sample_independent(self._study, frozen, name, distribution)
+            for name, distribution in self._distributions.items()
+        }
 
     def settle(self, number: int, ticket: int, values: Mapping[str, KnobValue]) -> SamplerNotes:
         """Make `values` what trial `number` was drawn with, and return the sampler's notes."""
@@ -157,25 +174,14 @@ class Mirror:
             signed = worst if values is None else [s * v for s, v in zip(self._signs, values, strict=True)]
             self._losses.append(signed)
 
-    def _predicted_best(self, ticket: int, first: Mapping[str, object], number: int) -> Mapping[str, object]:
+    def _predicted_best(
+        self, frozen: FrozenTrial, first: dict[str, object], number: int
+    ) -> dict[str, object]:
         """Return the one of several proposals that the predictor ranks first."""
         from codesign.predictor import choose
 
-        frozen = self._study.get_trials(deepcopy=False)[ticket]
-        proposals = [first]
-        for index in range(1, self._file.sampler.candidates):
-            sampler = self._sampler(trial_seed(self._file.seed, number, index))
-            space = sampler.infer_relative_search_space(self._study, frozen)
-            relative = sampler.sample_relative(self._study, frozen, space)
-            proposals.append(
-                {
-                    name: relative[name]
-                    if name in relative
-                    else sampler.sample_independent(self._study, frozen, name, distribution)
-                    for name, distribution in self._distributions.items()
-                }
-            )
+        seeds = [trial_seed(self._file.seed, number, n) for n in range(1, self._file.sampler.candidates)]
+        proposals = [first, *(self._sample(self._sampler(seed), frozen) for seed in seeds)]
         rows = [to_row(self._space.knobs, to_values(self._space.knobs, one)) for one in proposals]
         seed = trial_seed(self._file.seed, number)
-        chosen: int = choose(rows, self._rows, self._losses, seed)
-        return proposals[chosen]
+        return proposals[choose(rows, self._rows, self._losses, seed)]

@@ -17,7 +17,7 @@ from codesign.results import HardwarePoint, TrialResult, TrialState, Violation
 from codesign.study_file import Dataset, StudyFile
 from evaluators.bench import Bench, DatasetSpec, Traced
 from evaluators.evaluate import Evaluation, evaluate
-from evaluators.hardware_sweep import Pass, PricedChip, price_many
+from evaluators.hardware_sweep import Pass, PricedChip, build_fleet, price_fleet
 from evaluators.learning.stages import Stage
 from evaluators.scores import Scores, Source, score_kinds
 from search_spaces.accelerator_list import accelerator_knobs, accelerators
@@ -37,13 +37,7 @@ class Problem:
 
     def __init__(self, study: StudyFile, cache: Path | None) -> None:
         self._study = study
-        self.bench = Bench(
-            dataset=dataset_spec(study.dataset),
-            recipe=study.training,
-            seed=study.seed,
-            cache=cache,
-            stages=stages_of(study),
-        )
+        self.bench = bench_of(study, cache)
         self._hardware = None if study.hardware_sweep is None else Hardware(study)
 
     def describe(self, network: NetworkChoice) -> tuple[LayerInfo, ...]:
@@ -112,14 +106,14 @@ class Hardware:
             raise CodesignError("the study asks for no hardware sweep")
         self._study = study
         space = study.space_.accelerator
-        self._accelerators = accelerators(space, sweep.designs, study.seed)
+        self._fleet = build_fleet(accelerators(space, sweep.designs, study.seed))
         asked = {objective.name for objective in study.objectives}
         asked |= {constraint.score for constraint in study.constraints}
         self._passes = frozenset({Pass.INFERENCE} | ({Pass.TRAINING} if asked & _TRAINING_COSTS else set()))
 
     def any_keeps(self, traced: Traced) -> bool:
         """Return whether a half, before its training, keeps the constraints on any accelerator."""
-        priced = price_many(traced, self._accelerators, accuracy=None, passes=self._passes)
+        priced = price_fleet(traced, self._fleet, accuracy=None, passes=self._passes)
         return any(
             chip.scores is not None
             and not missing_costs(chip.scores, self._study)
@@ -129,13 +123,12 @@ class Hardware:
 
     def front(self, evaluation: Evaluation, design: Design) -> tuple[HardwarePoint, ...]:
         """Return the accelerators that nobody beats for a half, but for the trial's own."""
-        own = design.accelerator
-        several = (own, *(choice for choice in self._accelerators if choice != own))
         accuracy = None if evaluation.trained is None else evaluation.trained.accuracy
-        priced = price_many(evaluation.traced, several, accuracy=accuracy, passes=self._passes)
-        scores = [chip.scores for chip in priced]
+        priced = price_fleet(evaluation.traced, self._fleet, accuracy=accuracy, passes=self._passes)
+        others = [chip for chip in priced if chip.accelerator != design.accelerator]
+        scores = [evaluation.scores, *(chip.scores for chip in others)]
         kept = hardware_front(scores, self._study.objectives, self._study.constraints)
-        return tuple(self._point(priced[index]) for index in kept if index != 0)
+        return tuple(self._point(others[index - 1]) for index in kept if index > 0)
 
     def _point(self, chip: PricedChip) -> HardwarePoint:
         scores = {} if chip.scores is None else chip.scores.as_dict()
@@ -230,6 +223,18 @@ def failure_to_result(number: int, design: Design, reason: str, *, stage: int = 
     """Return the result of a trial that has no scores."""
     return TrialResult(
         trial=number, state=TrialState.FAILED, design=design_to_json(design), reason=reason, stage=stage
+    )
+
+
+def bench_of(study: StudyFile, cache: Path | None) -> Bench:
+    """Return the bench on which the designs of a study are tried."""
+    return Bench(
+        dataset=dataset_spec(study.dataset),
+        recipe=study.training,
+        seed=study.seed,
+        cache=cache,
+        shared=study.shared_cache,
+        stages=stages_of(study),
     )
 
 

@@ -388,6 +388,11 @@ class StudyFile(_Section):
     storage: str = Field(
         default="journal", description="journal (a file in the run folder), or any Optuna storage URL."
     )
+    shared_cache: Path | None = Field(
+        default=None,
+        description="Folder of trained halves that studies share: what one has trained, another reads. Beside "
+        "the run's own cache; networks and data of the user's own code are never shared.",
+    )
     executor: Annotated[Executor, BeforeValidator(_read_executor)] = Field(
         default_factory=lambda: Executor(local=LocalProcesses())
     )
@@ -406,6 +411,11 @@ class StudyFile(_Section):
                 "Use 'validation_accuracy'"
             )
         return value
+
+    @field_validator("shared_cache")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()  # workers may run elsewhere
 
     @field_validator("constraints")
     @classmethod
@@ -498,10 +508,10 @@ class StudyFile(_Section):
     def hash(self) -> str:
         """Return a hash of all that decides which trials are drawn and what they score.
 
-        A larger budget, another storage address, executor or data folder leave it as it is.
+        A larger budget, another storage, executor, shared cache or data folder leave it as it is.
         """
         data = self.model_dump(mode="json")
-        for name in ("budget", "storage", "executor", "description"):
+        for name in ("budget", "storage", "executor", "shared_cache", "description"):
             data.pop(name)
         data["dataset"].pop("data_root")
         data["dataset"].pop("download")

@@ -22,13 +22,12 @@ from pathlib import Path
 from codesign.budget import Meter
 from codesign.executors import Executor, Finished
 from codesign.files import publish, read_json, write_json
-from codesign.front import front
+from codesign.front import RunningFront
 from codesign.halving import Halving
 from codesign.jobs import Job
 from codesign.results import TrialResult, TrialState
 from codesign.run_folder import RunFolder
-from codesign.trial_book import Draw, TrialBook
-from search_spaces.design import design_to_json
+from codesign.trial_book import TrialBook
 
 MAX_ATTEMPTS = 3  # a job that kills its worker this often is a failed trial
 _POLL_S = 0.25
@@ -97,8 +96,11 @@ class Sweep:
     _ended: str | None = None
     _counts: Counter[TrialState] = field(default_factory=Counter)
     _fresh: list[TrialResult] = field(default_factory=list)
-    _members: tuple[TrialResult, ...] = ()
+    _front: RunningFront = field(init=False)
     _reference: TrialResult | None = None
+
+    def __post_init__(self) -> None:
+        self._front = RunningFront(self.meter.study.objectives)
 
     def run(self) -> bool:
         """Sweep to the end of the budget; True when it was reached, False when it was stopped before.
@@ -144,7 +146,7 @@ class Sweep:
         if draw is None:
             self._ended = "every design of the space was drawn"
             return False
-        self._submit(_first_job(draw))
+        self._submit(Job(number=draw.number, stage=0, design=draw.design))
         return True
 
     def _submit(self, job: Job) -> None:
@@ -156,7 +158,7 @@ class Sweep:
             return
         path = self.folder.trial_path(job.number) / "design.json"
         if not path.is_file():
-            write_json(path, job.design)
+            write_json(path, job.design, durable=False)  # the storage has it
         if not self.stop.requested:
             self.executor.submit(job)
 
@@ -202,8 +204,7 @@ class Sweep:
         self._fresh.append(result)
         if result.trial == 0 and result.state is TrialState.COMPLETED:
             self._reference = result
-        if any(variant.feasible for variant in result.variants()):
-            self._members = front([*self._members, result], self.meter.study.objectives)
+        self._front.add(result)
 
     def _collect(self, finished: Finished) -> None:
         job = next(
@@ -244,17 +245,13 @@ class Sweep:
                 counts=Counter(self._counts),
                 running=self.executor.running(),
                 fresh=fresh,
-                members=self._members,
+                members=self._front.members,
                 reference=self._reference,
                 elapsed_s=time.monotonic() - started,
                 stopping=self.stop.requested,
                 ended=self._ended,
             )
         )
-
-
-def _first_job(draw: Draw) -> Job:
-    return Job(number=draw.number, stage=0, design=design_to_json(draw.design))
 
 
 def _count(path: Path) -> int:

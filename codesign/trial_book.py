@@ -29,7 +29,7 @@ from codesign.search_space import SearchSpace
 from codesign.study_file import StudyFile
 from evaluators.scores import Direction
 from search_spaces.choice import JsonValue
-from search_spaces.design import Design, design_from_json, design_to_json, fingerprint
+from search_spaces.design import Design, design_to_json, fingerprint, json_fingerprint
 from search_spaces.space import KnobValue
 
 _ATTEMPTS = 256  # neighbours tried before a space counts as exhausted
@@ -37,10 +37,10 @@ _ATTEMPTS = 256  # neighbours tried before a space counts as exhausted
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draw:
-    """One drawn trial."""
+    """One drawn trial, its design as JSON data."""
 
     number: int
-    design: Design
+    design: JsonValue
 
 
 class TrialBook:
@@ -81,7 +81,7 @@ class TrialBook:
         self._ids = [trial._trial_id for trial in self._stored]
         self._finished = {trial.number for trial in self._stored if trial.state.is_finished()}
         # Every stored design is known from the start, as a replay must not draw one of them again.
-        self._seen = {fingerprint(_design_of(trial)) for trial in self._stored}
+        self._seen = {json_fingerprint(_design_of(trial)) for trial in self._stored}
         self.asked = 0
         self.told = 0
 
@@ -97,7 +97,8 @@ class TrialBook:
             draw = self._replay(self._stored[number])
         elif number == 0:
             values = self._space.reference_values
-            draw = self._put(number, self._space.reference, values)
+            active = {} if values is None else self._space.assemble(values)[1]
+            draw = self._put(number, self._space.reference, values, active)
         else:
             found = self._draw(number)
             if found is None:
@@ -122,14 +123,20 @@ class TrialBook:
         found = self._unseen(values, number)
         if found is None:
             return None
-        design, values = found
-        return self._write(number, design, values, self._mirror.settle(number, ticket, values))
+        design, values, active = found
+        return self._write(number, design, values, active, self._mirror.settle(number, ticket, values))
 
-    def _put(self, number: int, design: Design, values: Mapping[str, KnobValue] | None) -> Draw:
+    def _put(
+        self,
+        number: int,
+        design: Design,
+        values: Mapping[str, KnobValue] | None,
+        active: Mapping[str, KnobValue],
+    ) -> Draw:
         """Write a trial that no sampler proposed; where it lies outside the space none can learn from it."""
         if values is not None:
             self._mirror.put(number, values, SamplerNotes())
-        return self._write(number, design, values, SamplerNotes())
+        return self._write(number, design, values, active, SamplerNotes())
 
     def _replay(self, trial: FrozenTrial) -> Draw:
         values = trial.user_attrs["knobs"]
@@ -141,22 +148,31 @@ class TrialBook:
 
     def _unseen(
         self, values: dict[str, KnobValue], number: int
-    ) -> tuple[Design, dict[str, KnobValue]] | None:
-        """Return the proposed design, or the nearest one by random steps that was not drawn before."""
+    ) -> tuple[Design, dict[str, KnobValue], dict[str, KnobValue]] | None:
+        """Return the proposed design, or the nearest one by random steps that was not drawn before.
+
+        Returns:
+            The design, a full assignment that makes it, and of that what the design really uses.
+        """
         rng = random.Random(trial_seed(self._file.seed, number))
         for attempt in range(_ATTEMPTS):
             design, active = self._space.assemble(values)
             if fingerprint(design) not in self._seen:
-                return design, values | active
+                return design, values | active, active
             # One more knob is changed every few attempts, so that a crowded corner is left.
             for name in rng.sample(sorted(active), k=min(len(active), 1 + attempt // 8)):
                 values = values | {name: rng.choice(self._space.knobs[name].values)}
         return None
 
     def _write(
-        self, number: int, design: Design, values: Mapping[str, KnobValue] | None, notes: SamplerNotes
+        self,
+        number: int,
+        design: Design,
+        values: Mapping[str, KnobValue] | None,
+        active: Mapping[str, KnobValue],
+        notes: SamplerNotes,
     ) -> Draw:
-        active = {} if values is None else self._space.assemble(values)[1]
+        data = design_to_json(design)
         distributions = {
             name: optuna.distributions.CategoricalDistribution(self._space.knobs[name].values)
             for name in active
@@ -166,15 +182,15 @@ class TrialBook:
             params=dict(active),
             distributions=dict(distributions),
             user_attrs={
-                "design": design_to_json(design),
+                "design": data,
                 "knobs": None if values is None else dict(values),
                 "sampler": {"trial": dict(notes.trial), "study": dict(notes.study)},
             },
         )
         with _storage_errors():
             self._ids.append(self._storage.create_new_trial(self._study._study_id, template_trial=trial))
-        self._seen.add(fingerprint(design))
-        return Draw(number=number, design=design)
+        self._seen.add(json_fingerprint(data))
+        return Draw(number=number, design=data)
 
     def _store(self, result: TrialResult, values: list[float] | None) -> None:
         """Write a result; the state comes last, so a kill in between leaves a trial that is told again."""
@@ -211,8 +227,8 @@ class TrialBook:
         return tuple(result.hardware[index] for index in best_first(as_losses(rows))[:most])
 
 
-def _design_of(trial: FrozenTrial) -> Design:
-    return design_from_json(cast(JsonValue, trial.user_attrs["design"]))
+def _design_of(trial: FrozenTrial) -> JsonValue:
+    return cast(JsonValue, trial.user_attrs["design"])
 
 
 @contextmanager

@@ -79,5 +79,10 @@ def with_accelerator(design: JsonValue, accelerator: JsonValue) -> JsonValue:
 
 def fingerprint(value: Choice) -> str:
     """Return a short, stable hash of any choice, the same in every process and on every machine."""
-    canonical = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"))
+    return json_fingerprint(to_json(value))
+
+
+def json_fingerprint(data: JsonValue) -> str:
+    """Return the fingerprint of a choice from its JSON data."""
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

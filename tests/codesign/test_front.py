@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codesign.errors import CodesignError
-from codesign.front import front, hypervolume, hypervolume_series, knee, losses, nondominated
+from codesign.front import RunningFront, front, hypervolume, hypervolume_series, knee, losses, nondominated
 from codesign.results import TrialResult, TrialState, Violation
 from codesign.study_file import Objective
 from evaluators.scores import Direction
@@ -56,6 +56,15 @@ def test_of_equal_designs_the_first_drawn_is_kept() -> None:
 @given(st.permutations([trial(0, 0.9, 9.0), trial(1, 0.8, 4.0), trial(2, 0.85, 4.5), trial(3, 0.7, 8.0)]))
 def test_a_front_does_not_depend_on_the_order_of_its_trials(results: list[TrialResult]) -> None:
     assert [member.trial for member in front(results, OBJECTIVES)] == [0, 2, 1]
+
+
+@given(st.lists(st.tuples(coordinates, coordinates), max_size=25))
+def test_a_running_front_is_the_front_of_all_so_far(pairs: list[tuple[float, float]]) -> None:
+    results = [trial(number, *pair) for number, pair in enumerate(pairs)]
+    running = RunningFront(OBJECTIVES)
+    for result in results:
+        running.add(result)
+    assert running.members == front(results, OBJECTIVES)
 
 
 def test_gated_failed_and_infeasible_trials_are_never_on_the_front() -> None:
