@@ -390,8 +390,8 @@ class StudyFile(_Section):
     )
     shared_cache: Path | None = Field(
         default=None,
-        description="Folder of trained halves that studies share: what one has trained, another reads. Beside "
-        "the run's own cache; networks and data of the user's own code are never shared.",
+        description="Folder of trained halves that studies share: what one has trained, another reads. "
+        "Beside the run's own cache; networks and data of the user's own code are never shared.",
     )
     executor: Annotated[Executor, BeforeValidator(_read_executor)] = Field(
         default_factory=lambda: Executor(local=LocalProcesses())
