@@ -11,7 +11,7 @@ from search_spaces.codes import CodedQuantization
 from search_spaces.design import Design, LayerDesign
 from search_spaces.quantization import FullPrecision, PostTraining, UniformQuantization
 from search_spaces.smartdeal import SmartDeal
-from search_spaces.sparsity import Dense, Unstructured
+from search_spaces.sparsity import NM, Dense, Masks, RowPruned, Unstructured
 
 
 def design_summary(design: Design) -> tuple[tuple[str, str], ...]:
@@ -66,7 +66,21 @@ def _(choice: UniformQuantization) -> str:
 
 @_choice_text.register
 def _(choice: Unstructured) -> str:
-    return f"unstructured {choice.density:g}"
+    return f"unstructured {choice.density:g}{_regrown(choice.masks)}"
+
+
+@_choice_text.register
+def _(choice: RowPruned) -> str:
+    return f"rows {choice.density:g}{_regrown(choice.masks)}"
+
+
+@_choice_text.register
+def _(choice: NM) -> str:
+    return f"{choice.n}:{choice.m}{_regrown(choice.masks)}"
+
+
+def _regrown(masks: Masks) -> str:
+    return ", regrown" if masks is Masks.REGROWN else ""
 
 
 @_choice_text.register

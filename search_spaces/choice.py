@@ -7,9 +7,9 @@ no code of its own:
 
 >>> from search_spaces.sparsity import NM
 >>> to_json(NM(n=2, m=4))
-{'type': 'NM', 'version': 1, 'data': {'n': 2, 'm': 4}}
->>> from_json(to_json(NM(n=2, m=4)))
-NM(n=2, m=4)
+{'type': 'NM', 'version': 1, 'data': {'n': 2, 'm': 4, 'masks': 'FROZEN'}}
+>>> from_json(to_json(NM(n=2, m=4))) == NM(n=2, m=4)
+True
 """
 
 from __future__ import annotations

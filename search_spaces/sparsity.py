@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -40,6 +40,17 @@ class IndexFormat(Enum):
     RUN_LENGTH = "run_length"
 
 
+class Masks(Enum):
+    """Whether the places of kept weights move in training.
+
+    `FROZEN`: never. `REGROWN`: once an epoch some are dropped, and as many grown where the gradient is
+    largest.
+    """
+
+    FROZEN = "frozen"
+    REGROWN = "regrown"
+
+
 @choice(family="sparsity")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unstructured:
@@ -48,6 +59,7 @@ class Unstructured:
     Args:
         density: fraction of the weights that is kept.
         index: how their places are stored.
+        masks: whether places move in training.
 
     Raises:
         SpaceError: a density outside (0, 1].
@@ -57,6 +69,7 @@ class Unstructured:
 
     density: float
     index: IndexFormat = IndexFormat.BITMAP
+    masks: Masks = Masks.FROZEN
 
     def __post_init__(self) -> None:
         _check_density(self.density)
@@ -69,6 +82,7 @@ class RowPruned:
 
     Args:
         density: fraction of the kernel rows that is kept.
+        masks: whether places move in training.
 
     Raises:
         SpaceError: a density outside (0, 1].
@@ -77,6 +91,7 @@ class RowPruned:
     """
 
     density: float
+    masks: Masks = Masks.FROZEN
 
     def __post_init__(self) -> None:
         _check_density(self.density)
@@ -87,6 +102,11 @@ class RowPruned:
 class NM:
     """In every run of `m` weights along the input channels, the `n` of largest magnitude are kept.
 
+    Args:
+        n: kept of each run.
+        m: length of a run.
+        masks: whether places move in training.
+
     Raises:
         SpaceError: `1 <= n < m` does not hold.
 
@@ -95,6 +115,7 @@ class NM:
 
     n: int
     m: int
+    masks: Masks = Masks.FROZEN
 
     def __post_init__(self) -> None:
         if not 1 <= self.n < self.m:
@@ -127,10 +148,10 @@ class FilterPruned:
 
 
 SparsityChoice = Dense | Unstructured | RowPruned | NM | FilterPruned
-_WITH_DENSITY: dict[str, Callable[[float, IndexFormat], SparsityChoice]] = {
-    "unstructured": lambda density, index: Unstructured(density=density, index=index),
-    "row": lambda density, index: RowPruned(density=density),
-    "filter": lambda density, index: FilterPruned(density=density),
+_WITH_DENSITY: dict[str, Callable[[float, IndexFormat, Masks], SparsityChoice]] = {
+    "unstructured": lambda density, index, masks: Unstructured(density=density, index=index, masks=masks),
+    "row": lambda density, index, masks: RowPruned(density=density, masks=masks),
+    "filter": lambda density, index, masks: FilterPruned(density=density),
 }
 
 
@@ -209,11 +230,15 @@ class SparsitySpace(BaseModel):
         default=IndexFormat.BITMAP,
         description="How unstructured weights store their places: bitmap, csr or run_length.",
     )
+    masks: Values[Literal["frozen", "regrown"]] = Field(
+        default=("frozen",),
+        description="Whether kept places move in training (not those of filters, which are taken out).",
+    )
     per_layer: bool = Field(default=True, description="Each layer its own pattern, or one choice for all.")
 
     def reference(self) -> dict[str, object]:
         """Return the section of the default reference design: every weight kept."""
-        return {"patterns": "dense"}
+        return {"patterns": "dense", "masks": "frozen"}
 
     def check_layers(self, layers: tuple[LayerInfo, ...]) -> None:
         """Refuse a pattern that fits no layer.
@@ -254,6 +279,13 @@ class SparsitySpace(BaseModel):
         return self._chosen(ask, ask.categorical(f"{layer.name}.sparsity", legal), layer.name)
 
     def _chosen(self, ask: Ask, pattern: str, prefix: str) -> SparsityChoice:
+        if pattern == "dense":
+            return Dense()
+        density = self.density[0]
         if pattern in _WITH_DENSITY:
-            return _WITH_DENSITY[pattern](float(ask.ordinal(f"{prefix}.density", self.density)), self.index)
-        return parse_nm(pattern) or Dense()
+            density = float(ask.ordinal(f"{prefix}.density", self.density))
+        masks = Masks(self.masks[0])
+        if len(self.masks) > 1 and pattern != "filter":
+            masks = Masks(ask.categorical(f"{prefix}.masks", self.masks))
+        nm = parse_nm(pattern)
+        return _WITH_DENSITY[pattern](density, self.index, masks) if nm is None else replace(nm, masks=masks)

@@ -1,4 +1,4 @@
-"""Sparsity: frozen magnitude masks in training, and what they do to the workload.
+"""Sparsity: magnitude masks in training, frozen or regrown, and what they do to the workload.
 
 Conventions of the workload, where a weight is stored as `numel * (bits * density + index_bits)`:
 
@@ -8,9 +8,10 @@ Conventions of the workload, where a weight is stored as `numel * (bits * densit
 - Row: 1 bit a kernel row.
 - n:m: the place of each kept weight in its run, ceil(log2(m)) bits: 2:4 costs 2 bits a kept weight
   (Mishra et al., arXiv 2104.08378), 1 bit a weight.
-- Filter: 1 bit a filter.
-- Training: the mask never changes, so gradient and optimizer state exist at the kept places only, at
-  the density of the weight; they share the weight's index.
+- Filter, where it cannot be taken out of the network (`removal.py`): 1 bit a filter.
+- Training: gradient and optimizer state exist at the kept places only, at the density of the weight; they
+  share the weight's index. A mask that regrows needs the dense weight's gradient once an epoch: there the
+  gradient is dense in every step, too much and never too little.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from evaluators.networks.layers import Layer
 from evaluators.techniques.dispatch import TechniqueError, apply, bake, restore, rewrite, stored_density
 from evaluators.techniques.masks import filter_mask, nm_mask, row_mask, unstructured_mask
 from evaluators.techniques.passes import companions_of
+from evaluators.techniques.regrowth import RegrownMask
 from evaluators.workload.graph import Workload
-from search_spaces.sparsity import NM, Dense, FilterPruned, IndexFormat, RowPruned, Unstructured
+from search_spaces.sparsity import NM, Dense, FilterPruned, IndexFormat, Masks, RowPruned, Unstructured
 
 RUN_BITS = 4  # of a run length, as in EIE (Han et al., ISCA 2016)
 BITMAP_BITS = 1  # one bit says whether a weight, or a filter, is kept
@@ -54,7 +56,7 @@ def _(choice: Dense, layer: nn.Module, name: str) -> None:
 @apply.register
 def _(choice: Unstructured, layer: nn.Module, name: str) -> None:
     weight = _weight(layer, name)
-    parametrize.register_parametrization(layer, "weight", Mask(unstructured_mask(weight, choice.density)))
+    _put(layer, choice, unstructured_mask(weight, choice.density))
 
 
 @apply.register
@@ -65,7 +67,7 @@ def _(choice: RowPruned, layer: nn.Module, name: str) -> None:
             f"pruned rows need a kernel wider than one, but layer {name!r} has weights "
             f"{tuple(weight.shape)}; use Dense or Unstructured there"
         )
-    parametrize.register_parametrization(layer, "weight", Mask(row_mask(weight, choice.density)))
+    _put(layer, choice, row_mask(weight, choice.density))
 
 
 @apply.register
@@ -76,13 +78,19 @@ def _(choice: NM, layer: nn.Module, name: str) -> None:
             f"{choice.n}:{choice.m} sparsity needs a multiple of {choice.m} input channels, but layer "
             f"{name!r} has weights {tuple(weight.shape)}; use Dense or Unstructured there"
         )
-    parametrize.register_parametrization(layer, "weight", Mask(nm_mask(weight, choice.n, choice.m)))
+    _put(layer, choice, nm_mask(weight, choice.n, choice.m))
 
 
 @apply.register
 def _(choice: FilterPruned, layer: nn.Module, name: str) -> None:
     weight = _weight(layer, name)
     parametrize.register_parametrization(layer, "weight", Mask(filter_mask(weight, choice.density)))
+
+
+def _put(layer: nn.Module, choice: Unstructured | RowPruned | NM, kept: torch.Tensor) -> None:
+    regrows = choice.masks is Masks.REGROWN
+    mask = RegrownMask(choice, kept) if regrows else Mask(kept)
+    parametrize.register_parametrization(layer, "weight", mask)
 
 
 @bake.register(Dense)
@@ -113,7 +121,7 @@ def _(choice: Dense, workload: Workload, layer: str) -> Workload:
 def _(choice: Unstructured, workload: Workload, layer: str) -> Workload:
     shape = workload.tensors[workload.weight_of(layer)].shape
     density, index_bits = indexed(choice.index, choice.density, shape)
-    return _sparse(workload, layer, density, index_bits)
+    return _sparse(workload, layer, density, index_bits, choice.masks)
 
 
 @rewrite.register
@@ -121,12 +129,13 @@ def _(choice: RowPruned, workload: Workload, layer: str) -> Workload:
     *rows, width = workload.tensors[workload.weight_of(layer)].shape
     count = math.prod(rows)
     kept = max(1, round(choice.density * count))  # as `row_mask` rounds it
-    return _sparse(workload, layer, kept / count, BITMAP_BITS / width)
+    return _sparse(workload, layer, kept / count, BITMAP_BITS / width, choice.masks)
 
 
 @rewrite.register
 def _(choice: NM, workload: Workload, layer: str) -> Workload:
-    return _sparse(workload, layer, choice.density, choice.density * math.ceil(math.log2(choice.m)))
+    index_bits = choice.density * math.ceil(math.log2(choice.m))
+    return _sparse(workload, layer, choice.density, index_bits, choice.masks)
 
 
 @rewrite.register
@@ -188,10 +197,15 @@ def indexed(index: IndexFormat, density: float, shape: tuple[int, ...]) -> tuple
             return stored, stored * RUN_BITS
 
 
-def _sparse(workload: Workload, layer: str, density: float, index_bits: float) -> Workload:
+def _sparse(
+    workload: Workload, layer: str, density: float, index_bits: float, masks: Masks = Masks.FROZEN
+) -> Workload:
     weight = workload.weight_of(layer)
+    thinned = {weight, *companions_of(workload.structure, weight)}
+    if masks is Masks.REGROWN:
+        thinned -= {workload.structure.gradients.get(weight, weight)} - {weight}
     return workload.rewrite(
-        density=dict.fromkeys((weight, *companions_of(workload.structure, weight)), density),
+        density=dict.fromkeys(sorted(thinned), density),
         index_bits={weight: float(workload.index_bits[weight]) + index_bits},
     )
 

@@ -46,7 +46,7 @@ from search_spaces.decomposition import Grouped, LowRank, Separable, Tucker2
 from search_spaces.learning import Backpropagation, Optimizer
 from search_spaces.quantization import FullPrecision, Granularity, PostTraining, UniformQuantization
 from search_spaces.smartdeal import CoefficientUpdate, SmartDeal
-from search_spaces.sparsity import NM, Dense, FilterPruned, RowPruned, Unstructured
+from search_spaces.sparsity import NM, Dense, FilterPruned, Masks, RowPruned, Unstructured
 
 RECIPE = Recipe(epochs=4, pretrain_epochs=3, learning_rate=0.1)
 W4 = UniformQuantization(weight_bits=4, activation_bits=4)
@@ -60,6 +60,10 @@ TECHNIQUES: dict[str, dict[str, tuple[Choice, ...]]] = {
     },
     "after training": {CONV: (PostTraining(quantization=W4),), LINEAR: (W4,)},
     "unstructured": {CONV: (Unstructured(density=0.3), W4), LINEAR: (Unstructured(density=0.5),)},
+    "regrown": {
+        CONV: (Unstructured(density=0.3, masks=Masks.REGROWN), W4),
+        LINEAR: (NM(n=2, m=4, masks=Masks.REGROWN),),
+    },
     "rows": {CONV: (RowPruned(density=0.5), W4)},
     "n:m": {CONV: (NM(n=2, m=4), W4)},
     "filters": {CONV: (FilterPruned(density=0.5),)},

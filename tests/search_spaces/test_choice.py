@@ -185,7 +185,7 @@ def _with(**changes: object) -> dict[str, object]:
         ({"type": "Dense", "version": 1, "data": []}, r"\$.data must map field names to values, but is \[\]"),
         (
             {"type": "NM", "version": 1, "data": {"n": 2, "mm": 4}},
-            r"\$.data: NM has no field 'mm'. Did you mean 'm'\? Known: m, n",
+            r"\$.data: NM has no field 'mm'. Did you mean 'm'\? Known: m, masks, n",
         ),
         (
             {"type": "NM", "version": 1, "data": {"n": 2}},
