@@ -5,6 +5,7 @@ A worker publishes its answers itself, so a driver that dies between an answer a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -65,6 +66,10 @@ class LocalProcesses:
         """How many processes there are."""
         return self._count
 
+    def command(self) -> list[str]:
+        """Return the program of a worker process."""
+        return [sys.executable, "-m", "codesign.worker", str(self._folder.path.resolve())]
+
     def describe(self) -> JsonValue:
         """Have the first worker describe the networks, and wait for it."""
         first = self._processes[0]
@@ -112,17 +117,14 @@ class LocalProcesses:
         for process in self._processes:
             process.process.kill()
         for process in self._processes:
-            process.process.wait()
-            process.answers.close()
-            if process.process.stdin is not None:
-                process.process.stdin.close()
+            _release(process)
         self._selector.close()
         self._processes = []
 
     def _start(self) -> None:
         log = (self._folder.path / "workers.log").open("ab")
         process = subprocess.Popen(
-            [sys.executable, "-m", "codesign.worker", str(self._folder.path.resolve())],
+            self.command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -172,10 +174,7 @@ class LocalProcesses:
     def _bury(self, process: _Process) -> None:
         self._selector.unregister(process.answers)
         self._processes.remove(process)
-        process.process.wait()
-        process.answers.close()
-        if process.process.stdin is not None:
-            process.process.stdin.close()
+        _release(process)
         if process.busy is None:
             self._deaths_at_start += 1
             if self._deaths_at_start > 3 * self._count:
@@ -205,6 +204,15 @@ class LocalProcesses:
     def _last_words(self) -> str:
         text = (self._folder.path / "workers.log").read_text(encoding="utf-8", errors="replace")
         return text[-2000:]
+
+
+def _release(process: _Process) -> None:
+    """Wait for a dead worker, and close its pipes; a task may still lie in one that nobody reads."""
+    process.process.wait()
+    process.answers.close()
+    if process.process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.process.stdin.close()
 
 
 def _how(process: _Process) -> str:

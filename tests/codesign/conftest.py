@@ -76,7 +76,8 @@ class FormulaExecutor:
             self.crash_once.discard(job.number)
             return Finished(number=job.number, stage=job.stage, crash="its worker process died (signal 9)")
         self.evaluated.append((job.number, job.stage))
-        deliver(self.folder, Answer(result=self._result(job)))
+        result = formula_result(job, stages=self.stages, chips=self.chips, failing=self.failing)
+        deliver(self.folder, Answer(result=result))
         return Finished(number=job.number, stage=job.stage)
 
     def running(self) -> tuple[int, ...]:
@@ -88,52 +89,49 @@ class FormulaExecutor:
     def close(self) -> None:
         self.queue.clear()
 
-    def _result(self, job: Job) -> TrialResult:
-        design = design_from_json(job.design)
-        if job.number in self.failing:
-            return TrialResult(
-                trial=job.number,
-                state=TrialState.FAILED,
-                design=job.design,
-                reason="NaN loss",
-                stage=job.stage,
-            )
-        bits = [
-            c.weight_bits for la in design.layers for c in la.choices if isinstance(c, UniformQuantization)
-        ]
-        energy = design.network.width * sum(bits) + (3 if design.accelerator.template == "tpu_like" else 0)
-        accuracy = (1 - 1 / (1 + energy)) * (job.stage + 1) / self.stages
-        excess = (energy - 14) / 14
-        broken = (
-            (Violation(constraint="inference_energy_pj <= 14", value=energy, bound=14, excess=excess),)
-            if excess > 0
-            else ()
-        )
-        gated = bool(broken) and job.number > 0
-        scores = {"inference_energy_pj": energy} | ({} if gated else {"validation_accuracy": accuracy})
-        partial = not gated and job.stage < self.stages - 1
-        return TrialResult(
-            trial=job.number,
-            state=TrialState.GATED if gated else TrialState.PARTIAL if partial else TrialState.COMPLETED,
-            design=job.design,
-            scores=scores,
-            violations=broken,
-            margins={"inference_energy_pj <= 14": excess},
-            seconds={"training": 0.0 if gated else 60.0, "total": 60.0},
-            stage=job.stage,
-            hardware=() if gated else tuple(self._chip(energy, accuracy, n) for n in range(self.chips)),
-        )
 
-    @staticmethod
-    def _chip(energy: float, accuracy: float, number: int) -> HardwarePoint:
-        """One more chip, which needs a little less energy for every number."""
-        choice = accelerator_choice("eyeriss_like", {"pe_rows": 8 if number % 2 else 12})
-        return HardwarePoint(
-            accelerator=to_json(choice),
-            knobs={"accelerator.template": "eyeriss_like"},
-            scores={"inference_energy_pj": energy - 0.01 * (1 + number), "validation_accuracy": accuracy},
-            margins={"inference_energy_pj <= 14": -0.5},
+def formula_result(
+    job: Job, *, stages: int = 1, chips: int = 0, failing: frozenset[int] = frozenset()
+) -> TrialResult:
+    design = design_from_json(job.design)
+    if job.number in failing:
+        return TrialResult(
+            trial=job.number, state=TrialState.FAILED, design=job.design, reason="NaN loss", stage=job.stage
         )
+    bits = [c.weight_bits for la in design.layers for c in la.choices if isinstance(c, UniformQuantization)]
+    energy = design.network.width * sum(bits) + (3 if design.accelerator.template == "tpu_like" else 0)
+    accuracy = (1 - 1 / (1 + energy)) * (job.stage + 1) / stages
+    excess = (energy - 14) / 14
+    broken = (
+        (Violation(constraint="inference_energy_pj <= 14", value=energy, bound=14, excess=excess),)
+        if excess > 0
+        else ()
+    )
+    gated = bool(broken) and job.number > 0
+    scores = {"inference_energy_pj": energy} | ({} if gated else {"validation_accuracy": accuracy})
+    partial = not gated and job.stage < stages - 1
+    return TrialResult(
+        trial=job.number,
+        state=TrialState.GATED if gated else TrialState.PARTIAL if partial else TrialState.COMPLETED,
+        design=job.design,
+        scores=scores,
+        violations=broken,
+        margins={"inference_energy_pj <= 14": excess},
+        seconds={"training": 0.0 if gated else 60.0, "total": 60.0},
+        stage=job.stage,
+        hardware=() if gated else tuple(_chip(energy, accuracy, number) for number in range(chips)),
+    )
+
+
+def _chip(energy: float, accuracy: float, number: int) -> HardwarePoint:
+    """One more chip, which needs a little less energy for every number."""
+    choice = accelerator_choice("eyeriss_like", {"pe_rows": 8 if number % 2 else 12})
+    return HardwarePoint(
+        accelerator=to_json(choice),
+        knobs={"accelerator.template": "eyeriss_like"},
+        scores={"inference_energy_pj": energy - 0.01 * (1 + number), "validation_accuracy": accuracy},
+        margins={"inference_energy_pj <= 14": -0.5},
+    )
 
 
 def describe_formula(network: object) -> tuple[LayerInfo, ...]:

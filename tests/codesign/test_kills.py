@@ -1,0 +1,192 @@
+"""SIGKILL at random moments, of the driver and of its workers: the run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from codesign.run_folder import RunFolder, create
+from codesign.storage import open_storage
+from codesign.study_file import Fidelity, HardwareSweep, Sampler, StudyFile
+
+ROOT = Path(__file__).parents[2]
+KILLS = 50  # of the driver, and as many of workers
+TRIALS = 60
+
+
+def the_study(study: StudyFile, **changes: object) -> StudyFile:
+    return study.model_copy(
+        update={
+            "budget": study.budget.model_copy(update={"trials": TRIALS}),
+            "sampler": Sampler(name="nsga2", population=8, window=5),
+            "fidelity": Fidelity(eta=2, epochs=(1,)),
+            "hardware_sweep": HardwareSweep(designs=4, told=1),
+            **changes,
+        }
+    )
+
+
+def start_driver(folder: RunFolder) -> subprocess.Popen[bytes]:
+    with (folder.path / "driver.out").open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.codesign.formula_driver", str(folder.path)],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=out,
+            stderr=out,
+        )
+
+
+def said(folder: RunFolder) -> str:
+    return (folder.path / "driver.out").read_text(errors="replace")[-3000:]
+
+
+def finish(folder: RunFolder) -> None:
+    assert start_driver(folder).wait(timeout=300) == 0, said(folder)
+
+
+def kill_a_worker(driver: subprocess.Popen[bytes], rng: random.Random) -> int:
+    """Kill one of the driver's workers some time after they are there; return how many were killed."""
+    try:
+        while not (workers := psutil.Process(driver.pid).children()):
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0.0, 1.5))
+        rng.choice(workers).kill()
+    except psutil.Error:  # the driver was done before
+        return 0
+    return 1
+
+
+def sweep_under_fire(
+    home: Path, study: StudyFile, expected: bytes, *, driver_kills: int, worker_kills: int
+) -> None:
+    """Run the study again and again until so many kills were done; each run must end as the quiet one."""
+    rng = random.Random(2026)
+    for run in itertools.count():
+        folder = create(home / f"run-{run}", study, command="test")
+        done = False
+        while not done:
+            driver = start_driver(folder)
+            if worker_kills > 0:
+                worker_kills -= kill_a_worker(driver, rng)
+            try:
+                driver.wait(timeout=rng.uniform(0.1, 3.0) if driver_kills > 0 else 300)
+            except subprocess.TimeoutExpired:
+                driver.send_signal(signal.SIGKILL)
+                driver_kills -= 1
+            done = driver.wait() == 0
+            assert done or driver.returncode == -signal.SIGKILL, said(folder)
+        check(folder, study, expected)
+        if driver_kills <= 0 and worker_kills <= 0:
+            return
+
+
+def check(folder: RunFolder, study: StudyFile, expected: bytes) -> None:
+    """Every trial once, none left running, and the quiet run's front, byte for byte."""
+    storage = open_storage(study.storage, folder.journal_path)
+    trials = optuna.load_study(study_name=folder.storage_name(study), storage=storage).get_trials()
+    assert [trial.number for trial in trials] == list(range(TRIALS))
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    assert [result.trial for result in folder.results()] == list(range(TRIALS))
+    assert folder.front_path.read_bytes() == expected
+
+
+def quiet_front(home: Path, study: StudyFile) -> bytes:
+    folder = create(home / "quiet", study, command="test")
+    finish(folder)
+    return folder.front_path.read_bytes()
+
+
+def test_one_kill_of_the_driver_and_one_of_a_worker_change_nothing(tmp_path: Path, study: StudyFile) -> None:
+    study = the_study(study)
+    sweep_under_fire(tmp_path, study, quiet_front(tmp_path, study), driver_kills=1, worker_kills=1)
+
+
+@pytest.mark.slow
+def test_fifty_kills_of_the_driver_and_fifty_of_workers_change_nothing(
+    tmp_path: Path, study: StudyFile
+) -> None:
+    study = the_study(study)
+    quiet = quiet_front(tmp_path, study)
+    sweep_under_fire(tmp_path, study, quiet, driver_kills=KILLS, worker_kills=KILLS)
+
+
+@pytest.fixture
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL server of the test's own, as a user who is not root; its address."""
+    pytest.importorskip("psycopg", reason="the PostgreSQL driver is not installed (extra `postgresql`)")
+    programs = [*Path("/usr/lib/postgresql").glob("*/bin"), *map(Path, os.environ["PATH"].split(os.pathsep))]
+    found = [path for path in programs if (path / "initdb").is_file() and (path / "postgres").is_file()]
+    home = next(iter(found), None)
+    if home is None:
+        pytest.skip("PostgreSQL is not installed")
+    user = "nobody" if os.getuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="codesign-postgresql-"))
+    if user is not None:
+        shutil.chown(folder, user)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data = folder / "data"
+    made = subprocess.run(
+        [home / "initdb", "-D", data, "-U", "codesign", "--auth=trust", "-E", "UTF8", "--locale=C"],
+        user=user,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        pytest.skip(f"PostgreSQL does not start here: {made.stderr.strip()[-300:]}")
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [home / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder],
+            user=user,
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_for(port, server, folder / "log")
+        yield f"postgresql+psycopg://codesign@127.0.0.1:{port}/postgres"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    import psycopg
+
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            psycopg.connect(host="127.0.0.1", port=port, user="codesign", dbname="postgres").close()
+            return
+        except psycopg.OperationalError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"PostgreSQL did not start: {log.read_text(errors='replace')[-1000:]}")
+            time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_kills_change_nothing_on_postgresql_either(tmp_path: Path, study: StudyFile, postgresql: str) -> None:
+    study = the_study(study)
+    expected = quiet_front(tmp_path, study)
+    there = the_study(study, storage=postgresql)
+    sweep_under_fire(tmp_path, there, expected, driver_kills=KILLS, worker_kills=KILLS)
