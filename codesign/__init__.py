@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from codesign.api import Front, Study, load
     from codesign.errors import CodesignError, ExportError, RunFolderError, StorageError, StudyFileError
+    from codesign.exported import load_network
     from codesign.results import TrialResult, TrialState
     from codesign.study_file import StudyFile
 
@@ -31,6 +32,7 @@ _HOMES = {
     "TrialResult": "codesign.results",
     "TrialState": "codesign.results",
     "load": "codesign.api",
+    "load_network": "codesign.exported",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "TrialResult",
     "TrialState",
     "load",
+    "load_network",
 ]
 
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, ValidationError
 from safetensors import SafetensorError
+from torch import nn
 
 from codesign.describe import design_summary
 from codesign.errors import ExportError
@@ -30,6 +32,7 @@ from evaluators.bench import Bench, replacements_of
 from evaluators.evaluate import compress, measure, price
 from evaluators.learning.recipe import Recipe
 from evaluators.scores import Accuracy, derive, score_kinds
+from evaluators.shapes import ImageShape, ShapesOnly
 from evaluators.trained import Trained, trained_from_json, trained_to_json
 from hw_templates.accelerator import Accelerator
 from hw_templates.chip_file import accelerator_from_yaml
@@ -130,7 +133,8 @@ def _readme(study: StudyFile, result: TrialResult, design: Design) -> str:
 
 Files: `design.yaml` (the design and the question it answers), `accelerator.yaml` (the chip, every number in
 it), `scores.json` (these scores in full precision), `weights.safetensors` (weights as the chip stores them:
-quantized values, pruned ones zero).
+quantized values, pruned ones zero, pruned filters gone where the network allows it). In Python,
+`codesign.load_network(".")` is the network.
 
 Evaluate it again, from this folder (add `--data-root DIR` where the data set needs files):
 
@@ -138,6 +142,44 @@ Evaluate it again, from this folder (add `--data-root DIR` where the data set ne
 
 The cost scores come out exactly as here; the accuracy is that of the saved weights.
 """
+
+
+def load_network(
+    path: str | Path,
+    *,
+    data_root: Path | None = None,
+    input_shape: tuple[int, int, int] | None = None,
+    num_classes: int | None = None,
+) -> nn.Module:
+    """Return the network of an exported design with its weights, in evaluation mode.
+
+    It is the compressed one: replaced layers are their parts, filters that were pruned are gone, weights are
+    on their levels, and activations are quantized on the way.
+
+    Args:
+        path: the exported folder.
+        data_root: folder of the data files, which say the shape of an image and the number of classes.
+        input_shape: channels, height and width; given with `num_classes`, no data are needed.
+        num_classes: of the data set.
+
+    Raises:
+        ExportError: the folder is incomplete, or a file of it is wrong or of another version.
+        TechniqueError: the weights are not those of this network and design.
+    """
+    file = _read_design(Path(path) / "design.yaml")
+    spec = dataset_spec(file.dataset.model_copy(update={"data_root": data_root}))
+    if input_shape is not None and num_classes is not None:
+        shape = ImageShape(input_shape=input_shape, num_classes=num_classes)
+        spec = replace(spec, shapes=ShapesOnly(default=shape))
+    bench = Bench(dataset=spec, recipe=file.training, seed=file.seed, cache=None)
+    return bench.network_of(file.design.algorithm, _weights_of(Path(path)))
+
+
+def _weights_of(path: Path) -> Path:
+    weights = path / "weights.safetensors"
+    if not weights.is_file():
+        raise ExportError(f"{weights} is missing: an exported design has its weights beside it")
+    return weights
 
 
 def evaluate_exported(path: Path, data_root: Path | None) -> dict[str, float]:
@@ -153,9 +195,7 @@ def evaluate_exported(path: Path, data_root: Path | None) -> dict[str, float]:
     bench = Bench(dataset=dataset_spec(dataset), recipe=file.training, seed=file.seed, cache=None)
     half = file.design.algorithm
     traced = bench.trace(file.design.network, file.design.learning, replacements_of(half))
-    weights = path / "weights.safetensors"
-    if not weights.is_file():
-        raise ExportError(f"{weights} is missing: an exported design has its weights beside it")
+    weights = _weights_of(path)
     try:
         accuracy: Accuracy = bench.accuracy(file.design.algorithm, weights)
     except SafetensorError as error:

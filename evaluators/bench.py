@@ -246,17 +246,25 @@ class Bench:
             raise LearningError(f"stages are 0 to {len(self.stages) - 1}, but stage {stage} is asked for")
         return self.stages[stage].epochs
 
-    def accuracy(self, half: AlgorithmicHalf, weights: Path) -> Accuracy:
-        """Return the accuracy of saved weights.
+    def network_of(self, half: AlgorithmicHalf, weights: Path) -> nn.Module:
+        """Return a half's network with saved weights, in evaluation mode; without the filters it has lost.
 
         Raises:
             TechniqueError: the weights are not those of this network and design.
         """
         model = self.build(half.network)
         removed = restructure_model(model, replacements_of(half))
-        restore_model(model, choices_of(half, removed), load_file(weights), self._example)
-        model.eval()
-        return self._accuracy(model)
+        example = torch.zeros(1, *self.shape_for(half.network).input_shape)
+        restore_model(model, choices_of(half, removed), load_file(weights), example)
+        return model.eval()
+
+    def accuracy(self, half: AlgorithmicHalf, weights: Path) -> Accuracy:
+        """Return the accuracy of saved weights.
+
+        Raises:
+            TechniqueError: the weights are not those of this network and design.
+        """
+        return self._accuracy(self.network_of(half, weights))
 
     def _train(self, half: AlgorithmicHalf, until: int, entry: Entry | None) -> TrainedHalf:
         """Train to an epoch at which a stage ends; keep what is found there and on the way.
