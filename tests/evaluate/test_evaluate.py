@@ -118,7 +118,7 @@ def test_fewer_bits_cost_less(study: StudyFile, problem: Problem, score_name: st
     knobs = {f"{layer}.weight_bits": 4 for layer in layers}
     narrow, _ = assemble(study.space_, knobs, study.network.name, problem.describe)
     wide, _ = assemble(study.space_, dict.fromkeys(knobs, 8), study.network.name, problem.describe)
-    gate = {"keeps": lambda scores: False}
+    gate = {"keeps": lambda scores, traced: False}
     low = evaluate(narrow, problem.bench, **gate).expected[score_name]
     high = evaluate(wide, problem.bench, **gate).expected[score_name]
     assert low < high
