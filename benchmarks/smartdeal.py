@@ -1,7 +1,7 @@
 """SmartDeal in numbers: `python -m benchmarks.smartdeal`.
 
 Seconds to decompose every weight of ResNet-50 (25.5 M), 10 iterations. The energy of inferences on its chip
-and on four others is a study: `cosearch run smartdeal_resnet50`, then `cosearch compare` of its run folder.
+and on four others is a study: `cosearch run smartdeal_resnet50`, then `cosearch matrix` of its run folder.
 """
 
 from __future__ import annotations

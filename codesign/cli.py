@@ -118,7 +118,7 @@ def _sweep(path: Path, question: StudyFile, quiet: bool, driven: Callable[[Progr
     if question.dataset.shapes is None:
         typer.echo(f"export   cosearch export {folder.path} --front")
     else:  # nothing was trained: there is nothing to export, and designs are to be held side by side
-        typer.echo(f"compare  cosearch compare {folder.path}")
+        typer.echo(f"matrix   cosearch matrix {folder.path}")
 
 
 @app.command()
@@ -272,7 +272,7 @@ def report(
 
 
 @app.command()
-def compare(
+def matrix(
     run_dir: RunDir,
     score: Annotated[
         str | None, typer.Option("--score", help="What to compare (default: the study's first cost).")
@@ -281,13 +281,12 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Hold one score of all designs side by side: networks and techniques down, chips across."""
-    from codesign.comparison import compare as compare_designs
-    from codesign.comparison import comparison_json, parts_table, score_table
+    from codesign.comparison import compare, comparison_json, parts_table, score_table
     from codesign.run_folder import open_run
 
     folder = open_run(run_dir)
     question = folder.study()
-    comparison = compare_designs(folder.results(), question, score)
+    comparison = compare(folder.results(), question, score)
     if as_json:
         typer.echo(json.dumps(comparison_json(comparison, folder), indent=1))
         return

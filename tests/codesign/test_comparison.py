@@ -134,9 +134,9 @@ def test_the_command_prints_tables_or_json(folder: RunFolder, capsys: pytest.Cap
     for one in RESULTS:
         write_json(folder.result_path(one.trial), json.loads(one.to_json()))
     path = str(Path(folder.path))
-    app(["compare", path, "--breakdown"], standalone_mode=False)
+    app(["matrix", path, "--breakdown"], standalone_mode=False)
     assert "eyeriss_like" in capsys.readouterr().out
-    app(["compare", path, "--json", "--score", "macs"], standalone_mode=False)
+    app(["matrix", path, "--json", "--score", "macs"], standalone_mode=False)
     data = json.loads(capsys.readouterr().out)
     assert data["version"] == 1
     assert [cell["value"] for cell in data["cells"]] == [4.0] * 4
