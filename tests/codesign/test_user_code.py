@@ -37,6 +37,11 @@ class Net(nn.Module):
             raise RuntimeError("no such <b>luck</b>")
         if self.width == 2.0:
             time.sleep(0.02)
+        if self.width == 3.0:
+            time.sleep(600)
+        if self.width == 4.0:
+            self.hog = b"x" * 2**31
+            time.sleep(600)
         print("chatter of the user's own")
         return self.head(torch.relu(self.conv(x)).flatten(1))
 
@@ -103,6 +108,27 @@ def test_every_way_to_fail_is_a_recorded_trial_and_the_sweep_goes_on(home: Path)
     assert by_width[0.75][0] == "failed"
     assert "no such <b>luck</b>" in by_width[0.75][1]
     assert "<b>luck</b>" not in (home / "runs" / "own" / "report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("width", "limit", "reason"),
+    [
+        (3.0, "trial_minutes=0.5", "stopped after 0.5 minutes, the limit of a trial"),
+        (4.0, f"trial_memory_bytes={3 * 2**29}", "the limit of a trial is 1536 MiB"),
+    ],
+)
+def test_a_trial_that_takes_too_much_is_stopped_and_recorded(
+    home: Path, width: float, limit: str, reason: str
+) -> None:
+    only = ["-o", f"space.network.width=[1.0, {width}]", "-o", "space.quantization.weight_bits=8"]
+    limits = ["-o", "executor={local: {workers: 1}}", "-o", f"executor.local.{limit}"]
+    done = cosearch("run", "own.yaml", "--trials", "2", *only, *limits, cwd=home)
+    assert done.returncode == 0, done.stderr
+    reference, other = results(home / "runs" / "own")
+    assert reference["state"] == "completed"
+    assert other["state"] == "failed"
+    assert reason in str(other["reason"])
 
 
 def test_code_that_exits_while_networks_are_described_is_one_message(home: Path) -> None:
