@@ -122,6 +122,10 @@ def open_executor(folder: RunFolder, study: StudyFile) -> Executor:
     Raises:
         CodesignError: it cannot be started or reached.
     """
+    if study.executor.ray is not None:
+        from codesign.executors.ray_cluster import RayCluster  # Ray takes seconds to import
+
+        return RayCluster(folder, study.executor.ray)
     if study.executor.in_process or study.executor.local is None:
         return InProcess(folder)
     return LocalProcesses(folder, study.executor.local.workers, limits=study.executor.local)

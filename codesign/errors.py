@@ -37,5 +37,9 @@ class StorageError(CodesignError):
     """The trial storage cannot be opened or written."""
 
 
+class ClusterError(CodesignError):
+    """A Ray cluster cannot be reached, refuses us, or was lost."""
+
+
 class ExportError(CodesignError):
     """A folder of an exported design is incomplete or of another version."""

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from codesign.jobs import Answer, Job, deliver, job_from_json
 from codesign.run_folder import open_run
@@ -26,8 +26,17 @@ from search_spaces.design import design_from_json
 
 if TYPE_CHECKING:
     from codesign.problem import Problem
+    from evaluators.cache import Entry
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Describes(Protocol):
+    """Whoever knows the networks of a study."""
+
+    def describe(self) -> JsonValue:
+        """Return the layers of every network of the space."""
+        ...
 
 
 class Worker:
@@ -74,6 +83,10 @@ class Worker:
         """Return the layers of every network of the space."""
         return self._problem().describe_all()
 
+    def entries(self, job: Job) -> tuple[Entry, ...]:
+        """Return where the cache keeps what the job's training makes."""
+        return self._problem().bench.entries(design_from_json(job.design).algorithm)
+
     def evaluate(self, job: Job) -> Answer:
         """Evaluate one job; a failure is a result with a reason."""
         from codesign.problem import failure_to_result
@@ -110,7 +123,7 @@ def main(path: str) -> None:
             answers.write(json.dumps({"finished": job.number}) + "\n")
 
 
-def described(worker: Worker) -> dict[str, JsonValue]:
+def described(worker: Describes) -> dict[str, JsonValue]:
     """Return the layers, or the `error` that kept them from being known: data, networks, user code."""
     try:
         return {"layers": worker.describe()}

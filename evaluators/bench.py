@@ -195,6 +195,11 @@ class Bench:
         entry = self._half_entry(half)
         return None if entry is None else entry.home
 
+    def entries(self, half: AlgorithmicHalf) -> tuple[Entry, ...]:
+        """Return where the cache keeps what training a half makes: the dense network, then the half."""
+        found = (self._pretrained_entry(half.network), self._half_entry(half))
+        return tuple(entry for entry in found if entry is not None)
+
     def kept(self, half: AlgorithmicHalf) -> Trained | None:
         """Return the facts of a finished half in the cache; None where it, or its weights, are not whole."""
         entry = self._half_entry(half)
@@ -341,7 +346,7 @@ class Bench:
     def _pretrained(self, network: NetworkChoice) -> tuple[nn.Module, float]:
         """Return the dense network, pretrained once for all designs, and the seconds of waiting for it."""
         model = self.build(network)
-        entry = self._entry(Kind.PRETRAINED, fingerprint(network), {})
+        entry = self._pretrained_entry(network)
         if entry is None:
             pretrain(model, self.splits, self._recipe, seed=self._seed)
             return model, 0.0
@@ -370,6 +375,9 @@ class Bench:
             entry.keep_failure(error)
             raise
         entry.publish(model, {"version": 1, "validation_accuracy": outcome.validation_accuracy})
+
+    def _pretrained_entry(self, network: NetworkChoice) -> Entry | None:
+        return self._entry(Kind.PRETRAINED, fingerprint(network), {})
 
     def _half_entry(self, half: AlgorithmicHalf) -> Entry | None:
         shares = smaller_shares(self.stages)
