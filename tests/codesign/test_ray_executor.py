@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 import threading
 import time
@@ -22,6 +23,7 @@ from codesign.executors.ray_connection import WorkerFailedError, WorkerLostError
 from codesign.executors.ray_worker import LOOK_S, Order, RayWorker, cache_of
 from codesign.jobs import Answer, Job
 from codesign.layers import layers_to_json
+from codesign.ray_probe import endpoint, explain, probe
 from codesign.run_folder import RunFolder, create
 from codesign.study_file import RayCluster as Settings
 from codesign.study_file import StudyFile
@@ -385,3 +387,55 @@ def test_a_parcel_for_a_finished_thing_in_the_making_changes_nothing(tmp_path: P
     target = whole(tmp_path / "driver")
     unpack(target, parcel)
     assert not target.partial.exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("... InvalidAuthToken: Authentication token is missing", "refuses no token: copy ~/.ray/auth_token"),
+        (
+            "RuntimeError: Version mismatch: The cluster was started with:\n Ray: 2.50",
+            "another version: Version",
+        ),
+        ("ValueError: Ray Client requires pip package `ray[client]`.", r"pip install 'ray\[client\]=="),
+        ("ConnectionError: Could not find any running Ray instance.", "no Ray cluster runs on this machine"),
+        ("", r"does not answer \(no reason given\)"),
+    ],
+)
+def test_what_ray_says_becomes_one_message_with_a_way_out(
+    said: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ClusterError, match=message):
+        raise ClusterError(explain("10.0.0.1:6379", said))
+
+
+def test_a_port_where_nobody_listens_is_said_at_once() -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        started = time.monotonic()
+        with pytest.raises(ClusterError, match=rf"nobody listens at 127.0.0.1:{port}"):
+            probe(f"127.0.0.1:{port}")
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("10.0.0.1:6379", ("10.0.0.1", 6379)),
+        ("ray://head:10001", ("head", 10001)),
+        ("ray://[fe80::1]:10001", ("fe80::1", 10001)),
+        ("local", None),
+    ],
+)
+def test_an_address_is_read(address: str, place: object) -> None:
+    assert endpoint(address) == place
+
+
+@pytest.mark.parametrize("address", ["head", "http://head:1", "head:port"])
+def test_another_form_of_address_is_refused(address: str) -> None:
+    with pytest.raises(ClusterError, match=r"a Ray address is auto, local, HOST:PORT or ray://HOST:PORT"):
+        endpoint(address)

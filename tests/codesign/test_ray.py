@@ -1,0 +1,246 @@
+"""A sweep on a real Ray cluster of this machine, whose workers and whose driver are killed.
+
+The cluster is one that the test starts: token authentication, one address, two cores, no dashboard. Every
+process that is killed is a descendant of one that the test started.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+
+from codesign.run_folder import open_run
+from codesign.storage import open_storage
+
+KILLS = 3
+START = (
+    "start --head --block --node-ip-address 127.0.0.1 --port {port} --num-cpus 2 "
+    "--object-store-memory 104857600 --include-dashboard false --temp-dir {home} --disable-usage-stats"
+)
+MODULE = """
+import time
+import torch
+from torch import nn
+from evaluators.data.splits import DataSplits, Split
+
+
+class Net(nn.Module):
+    def __init__(self, width, shape, classes):
+        super().__init__()
+        self.conv = nn.Conv2d(shape[0], int(8 * width), 3, padding=1)
+        self.head = nn.Linear(int(8 * width) * shape[1] * shape[2], classes)
+
+    def forward(self, x):
+        time.sleep(0.05)
+        return self.head(torch.relu(self.conv(x)).flatten(1))
+
+
+def build(*, width, depth, input_shape, num_classes):
+    return Net(width, input_shape, num_classes)
+
+
+def data(data_root, download):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(120) % 3
+    images = torch.randn(120, 1, 6, 6, generator=generator) + labels[:, None, None, None]
+    parts = (slice(0, 60), slice(60, 90), slice(90, 120))
+    train, validation, test = (Split(images=images[p], labels=labels[p]) for p in parts)
+    return DataSplits(train=train, validation=validation, test=test, num_classes=3)
+"""
+STUDY = """
+name: killed
+network: my_module:build
+dataset: my_module:data
+space:
+  network: {width: [0.5, 1.0, 1.5]}
+  quantization: {weight_bits: [3, 4, 6, 8], activation_bits: 8, per_layer: false}
+  learning: {batch_size: 16}
+  accelerator: {templates: {eyeriss_like: {}}}
+objectives: [validation_accuracy, inference_energy_pj]
+training: {pretrain_epochs: 1, epochs: 6}
+sampler: {name: nsga2, population: 6, window: 4}
+budget: {trials: 12}
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cluster:
+    """A cluster that a test started: where it is, and what its drivers need to know."""
+
+    address: str
+    environment: dict[str, str]
+    process: psutil.Process
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    base = tmp_path_factory.mktemp("ray")
+    token = base / "token"
+    token.write_text("0123456789abcdef0123456789abcdef")
+    environment = os.environ | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+    }
+    environment.pop("RAY_ADDRESS", None)
+    port = _free_port()
+    # Ray's sockets have names that may not be long, so its folder is not under pytest's.
+    home = Path(f"/tmp/codesign-ray-test-{os.getpid()}")
+    with (base / "head.log").open("w") as log:
+        head = subprocess.Popen(
+            [sys.executable, "-m", "ray.scripts.scripts", *shlex.split(START.format(port=port, home=home))],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+    process = psutil.Process(head.pid)
+    try:
+        deadline = time.monotonic() + 180
+        while "Ray runtime started" not in (base / "head.log").read_text():
+            assert head.poll() is None, (base / "head.log").read_text()
+            assert time.monotonic() < deadline, (base / "head.log").read_text()
+            time.sleep(0.5)
+        yield Cluster(address=f"127.0.0.1:{port}", environment=environment, process=process)
+    finally:
+        started = process.children(recursive=True)
+        head.terminate()
+        _, left = psutil.wait_procs(started, timeout=20)
+        for one in left:
+            one.kill()
+        head.wait(timeout=20)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "my_module.py").write_text(MODULE)
+    (tmp_path / "killed.yaml").write_text(STUDY)
+    return tmp_path
+
+
+def command(cluster: Cluster, *arguments: str, home: Path, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "codesign", *arguments],
+            cwd=home,
+            env=cluster.environment,
+            stdout=file,
+            stderr=file,
+        )
+
+
+def kill_and_resume(cluster: Cluster, home: Path, kills: int, seed: int = 0) -> list[str]:
+    """Run the study, kill a worker or the driver `kills` times, and return what was killed."""
+    rng, done, log = random.Random(seed), [], home / "driver.log"
+    run = home / "runs" / "killed"
+    ray = f"executor={{ray: {{address: '{cluster.address}', cpus_per_trial: 1}}}}"
+    driver = command(cluster, "run", "killed.yaml", "-o", ray, home=home, log=log)
+    for number in range(kills):
+        _wait_for_a_trial(run, driver)
+        time.sleep(rng.uniform(0.5, 3.0))
+        if driver.poll() is not None:
+            break
+        if number % 2 == 0:
+            workers = [p for p in cluster.process.children(recursive=True) if "RayWorker" in _name(p)]
+            for worker in workers[:1]:
+                worker.send_signal(signal.SIGKILL)
+                done.append("worker")
+        else:
+            driver.kill()
+            driver.wait()
+            done.append("driver")
+            driver = command(cluster, "resume", str(run), home=home, log=log)
+    assert driver.wait(timeout=600) == 0, log.read_text()[-3000:]
+    return done
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _wait_for_a_trial(run: Path, driver: subprocess.Popen[bytes]) -> None:
+    """Wait until a checkpoint is in the run folder and more than what was there is finished."""
+    before, deadline = len(list(run.glob("trials/*/result.json"))), time.monotonic() + 300
+    while driver.poll() is None and time.monotonic() < deadline:
+        if list(run.glob("cache/partial-*/checkpoint.pt")):
+            return
+        if len(list(run.glob("trials/*/result.json"))) > before + 1:
+            return
+        time.sleep(0.1)
+
+
+def check_whole(run: Path, trials: int) -> None:
+    """Every trial is over once, and the storage has no trial that is not."""
+    folder = open_run(run)
+    assert [result.trial for result in folder.results()] == list(range(trials))
+    storage = open_storage("journal", folder.journal_path, to_read=True)
+    study = optuna.load_study(study_name=folder.storage_name(folder.study()), storage=storage)
+    assert len(study.trials) == trials
+    assert all(trial.state.is_finished() for trial in study.trials)
+
+
+@pytest.mark.slow
+def test_killed_workers_and_drivers_cost_nothing(cluster: Cluster, home: Path) -> None:
+    killed = kill_and_resume(cluster, home, KILLS)
+    assert "worker" in killed
+    assert "driver" in killed
+    run = home / "runs" / "killed"
+    check_whole(run, 12)
+    here = command(
+        cluster,
+        "run",
+        "killed.yaml",
+        "-o",
+        "executor=in_process",
+        "--out",
+        "here",
+        home=home,
+        log=home / "log",
+    )
+    assert here.wait(timeout=300) == 0, (home / "log").read_text()
+    assert (run / "front.json").read_bytes() == (home / "here" / "front.json").read_bytes()
+    crashes = [json.loads(path.read_text()) for path in run.glob("trials/*/crashes.json")]
+    assert crashes  # a worker that died in the middle of a trial was noticed
+    exported = command(cluster, "export", str(run), "--front", "--out", "out", home=home, log=home / "log")
+    assert exported.wait(timeout=120) == 0, (home / "log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("token", "said"), [("wrong" * 8, "refuses the token in RAY_AUTH_TOKEN"), ("", "refuses no token")]
+)
+def test_a_wrong_token_is_one_message(cluster: Cluster, home: Path, token: str, said: str) -> None:
+    environment = cluster.environment | {"RAY_AUTH_TOKEN": token, "HOME": str(home)}
+    environment.pop("RAY_AUTH_TOKEN_PATH")
+    environment.pop("RAY_AUTH_MODE")
+    other = Cluster(address=cluster.address, environment=environment, process=cluster.process)
+    ray = f"executor={{ray: {{address: '{cluster.address}'}}}}"
+    refused = command(other, "run", "killed.yaml", "-o", ray, home=home, log=home / "log")
+    assert refused.wait(timeout=120) == 2
+    assert said in (home / "log").read_text()
+    assert not (home / "runs").exists() or not list((home / "runs").iterdir())
