@@ -1,10 +1,11 @@
 """The accuracy of SmartDeal training on CIFAR-10: a source network, then training on images it has not seen.
 
 As in the paper's fine-tuning, one half of the training images makes the source network, on a server: it is
-pretrained, and then trained further, once as it is and once as SmartDeal with 32-bit coefficients behind the
-powers of two (projection in every step). The other half trains both on the device: one in single precision,
-one with nothing but the stored coefficients and bases, and activations and errors of 8 bits. All passes have
-the same epochs, learning rates and batches. Images come with their mirror images.
+pretrained and then trained further, once as it is and once with the kernel rows removed that SmartDeal will
+not have; that one is then projected. The other half trains both on the device: one in single precision, one
+with nothing but the stored coefficients and bases, and activations and errors of 8 bits. Both have the same
+epochs, learning rates and batches. Images come with their mirror images. There is one source network; seeds
+are those of training on the device.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from evaluators.data.splits import DataSplits, Split
 from evaluators.learning.backprop import accuracy, fine_tune, pretrain
 from evaluators.learning.recipe import Recipe
 from evaluators.networks import build
-from evaluators.networks.layers import layer_infos
+from evaluators.networks.layers import compressible_layers, layer_infos
 from evaluators.techniques import compress_model
-from evaluators.techniques.smartdeal import SmartDealWeight
+from evaluators.techniques.smartdeal_layout import from_slices, slice_layout, to_slices
+from evaluators.techniques.smartdeal_projection import pruned_slices
 from search_spaces.ask import LayerInfo
 from search_spaces.learning import Backpropagation
 from search_spaces.smartdeal import CoefficientUpdate, SmartDeal, remodels
@@ -55,7 +58,7 @@ class Plan:
     update: CoefficientUpdate = CoefficientUpdate.PROJECTED
     pretrain_epochs: int = 5
     source_epochs: int = 2
-    epochs: int = 2
+    epochs: int = 1
     source_rate: float = 0.05
     rate: float = 0.05
 
@@ -108,8 +111,37 @@ def halves(splits: DataSplits) -> tuple[DataSplits, DataSplits]:
     return part(slice(0, middle)), part(slice(middle, None))
 
 
+class RowMask(nn.Module):
+    """Keeps rows of a weight at zero while it is trained."""
+
+    def __init__(self, mask: torch.Tensor) -> None:
+        """Take a mask of zeros and ones in the shape of the weight."""
+        super().__init__()
+        self.register_buffer("mask", mask)
+        self.mask: torch.Tensor
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return the weight without the rows."""
+        return weight * self.mask
+
+
+def remove_rows(model: nn.Module, plan: Plan) -> None:
+    """Set to zero, for good, the rows of the last stage that SmartDeal will remove."""
+    layers = compressible_layers(model)
+    for name, choice in remodelled(layer_infos(model), plan, plan.update, step_bits=32).items():
+        weight = layers[name].weight.detach()
+        layout = slice_layout(weight.shape, slice_rows=choice.slice_rows)
+        if layout is None or not choice.prune_fraction:
+            continue
+        slices = to_slices(weight, layout)
+        kept = pruned_slices(slices, layout, choice.prune_fraction, group=choice.prune_group) != 0
+        rows = kept.any(dim=2, keepdim=True).expand_as(slices).to(weight.dtype)
+        mask = from_slices(rows, layout, weight.shape)
+        parametrize.register_parametrization(layers[name], "weight", RowMask(mask))
+
+
 def make_sources(first: DataSplits, plan: Plan) -> Sources:
-    """Return the source networks: the same pretrained weights, dense and as SmartDeal."""
+    """Return the source networks, from the same pretrained weights: dense, and projected to SmartDeal."""
     recipe = Recipe(
         pretrain_epochs=plan.pretrain_epochs,
         epochs=plan.source_epochs,
@@ -121,19 +153,20 @@ def make_sources(first: DataSplits, plan: Plan) -> Sources:
     ).to(memory_format=torch.channels_last)  # a third faster on a CPU
     pretrain(plain, first, recipe, seed=SOURCE_SEED)
     dealt = copy.deepcopy(plain)
-    choices = remodelled(layer_infos(dealt), plan, CoefficientUpdate.LATENT, step_bits=8)
-    compress_model(dealt, {layer: (choice,) for layer, choice in choices.items()})
+    remove_rows(dealt, plan)
     for model in (plain, dealt):
         fine_tune(model, first, recipe, Backpropagation(), seed=SOURCE_SEED)
+    for layer in compressible_layers(dealt).values():
+        if parametrize.is_parametrized(layer, "weight"):
+            parametrize.remove_parametrizations(layer, "weight")  # what was removed is now zero
+    choices = remodelled(layer_infos(dealt), plan, plan.update, step_bits=8)
+    compress_model(dealt, {layer: (choice,) for layer, choice in choices.items()})
     return Sources(plain=plain, dealt=dealt)
 
 
 def on_device(source: nn.Module, second: DataSplits, plan: Plan, *, seed: int) -> float:
     """Train a copy of a source network on the device's images; return its test accuracy."""
     model = copy.deepcopy(source)
-    for part in model.modules():
-        if isinstance(part, SmartDealWeight):
-            part.go_on(plan.update)
     recipe = Recipe(epochs=plan.epochs, learning_rate=plan.rate, weight_decay=5e-4)
     return fine_tune(model, second, recipe, Backpropagation(), seed=seed).test_accuracy
 

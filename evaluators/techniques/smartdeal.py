@@ -15,7 +15,6 @@ Conventions of the workload, where a weight is stored as `numel * (bits * densit
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from statistics import NormalDist
 
 import torch
@@ -104,16 +103,6 @@ class SmartDealWeight(nn.Module, Stepping):
         if self.choice.step_bits == LATENT_BITS:
             return rebuilt
         return straight_through(rebuilt, rounded(rebuilt, self.choice.step_bits))  # one scale a filter
-
-    @torch.no_grad()
-    def go_on(self, update: CoefficientUpdate) -> None:
-        """Train in another way from now on, starting from the coefficients as they are stored."""
-        self.choice = replace(self.choice, update=update)
-        self.coefficients.copy_(self.quantized_coefficients())
-        self.before.copy_(self.coefficients)
-        self.basis.copy_(self.quantized_basis())
-        self.largest.copy_(self.coefficients.abs().amax(dim=(1, 2), keepdim=True))
-        self.counter.zero_()
 
     def begin_epoch(self) -> None:
         """Set the counters of the bucket switch to zero."""

@@ -269,17 +269,6 @@ def test_small_steps_are_not_counted() -> None:
     assert not torch.equal(part.coefficients[:, :2], before[:, :2])
 
 
-def test_training_goes_on_from_the_coefficients_as_stored() -> None:
-    _, part = _layer(SmartDeal(threshold=0.0))
-    with torch.no_grad():
-        part.coefficients += 0.01 * torch.randn(part.coefficients.shape)
-        stored = part.quantized_coefficients()
-        part.go_on(CoefficientUpdate.BUCKET_SWITCH)
-        assert torch.equal(part.coefficients, stored)
-        part.after_step()
-    assert torch.equal(part.coefficients, stored)
-
-
 def test_expected_densities_are_near_those_of_gaussian_weights() -> None:
     weight = torch.randn(64, 64, 3, 3, generator=torch.Generator().manual_seed(0)) * 0.05
     choice = SmartDeal(threshold=0.035, row_factor=5.0, basis_bits=32)
