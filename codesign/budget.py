@@ -6,8 +6,27 @@ import time
 from dataclasses import dataclass, field
 
 from codesign.plateau import plateaued
-from codesign.results import TrialResult
+from codesign.results import TrialResult, TrialState
 from codesign.study_file import StudyFile
+
+_ROUNDING = 1e-9  # shares of trainings are sums of fractions
+
+
+def share_of_training(result: TrialResult, study: StudyFile) -> float:
+    """Return what part of one whole training an answer took: epochs times examples, over the recipe's.
+
+    Gated and failed trials, zero-cost stages and halves that were trained before count nothing.
+    """
+    early = 0 if study.fidelity is None else len(study.fidelity.early)
+    stage = result.stage - early
+    trained = result.state in (TrialState.COMPLETED, TrialState.PARTIAL) and not result.cached
+    if not trained or stage < 0 or not result.seconds.get("training", 0.0):
+        return 0.0
+    epochs = study.training.epochs
+    ends = (epochs,) if study.fidelity is None else (*study.fidelity.epochs, epochs)
+    data = None if study.fidelity is None else study.fidelity.data
+    share = data[stage] if data is not None and stage < len(data) else 1.0
+    return share * (ends[stage] - (ends[stage - 1] if stage else 0)) / epochs
 
 
 @dataclass(slots=True)
@@ -22,6 +41,7 @@ class Meter:
     study: StudyFile
     wall_before_s: float = 0.0
     training_s: float = 0.0
+    trainings: float = 0.0
     _started: float = field(default_factory=time.monotonic)
     _points: list[tuple[float, ...] | None] = field(default_factory=list)
     _sizes: list[int] = field(default_factory=list)  # points of each trial: hardware sweeps give several
@@ -29,6 +49,7 @@ class Meter:
     def count(self, result: TrialResult) -> None:
         """Count one answer: the end of a stage, or of a trial."""
         self.training_s += result.seconds.get("training", 0.0)
+        self.trainings += share_of_training(result, self.study)
 
     def count_trial(self, result: TrialResult) -> None:
         """Count a trial that is over."""
@@ -51,6 +72,8 @@ class Meter:
             return f"{budget.trials} trials were drawn"
         if budget.training_minutes is not None and self.training_s >= 60 * budget.training_minutes:
             return f"{budget.training_minutes:g} minutes of training are spent"
+        if budget.trainings is not None and self.trainings >= budget.trainings - _ROUNDING:
+            return f"{budget.trainings} trainings are spent"
         if budget.wall_minutes is not None and self._wall_s() >= 60 * budget.wall_minutes:
             return f"{budget.wall_minutes:g} minutes are over"
         if budget.plateau is not None and self._flat():

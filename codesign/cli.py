@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from codesign.compare_command import compare
 from codesign.cost_command import cost, crosscheck
 from codesign.inspection_command import inspect
 
@@ -345,6 +346,7 @@ def check(
 
 
 # Commands that live in modules of their own; each imports what is heavy when it runs.
+app.command()(compare)
 app.command()(inspect)
 app.command()(cost)
 app.command()(crosscheck)

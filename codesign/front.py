@@ -106,10 +106,14 @@ def knee(members: Sequence[TrialResult], objectives: Sequence[Objective]) -> Tri
     """
     if not members:
         return None
-    values = losses(members, objectives)
+    return members[knee_index(losses(members, objectives))]
+
+
+def knee_index(values: Array) -> int:
+    """Return which of the losses of a front, shape (n, m) with n >= 1, is its knee; see `knee`."""
     spread = np.ptp(values, axis=0)
     scaled = (values - values.min(axis=0)) / np.where(spread > 0, spread, 1.0)
-    return members[int(np.argmin(scaled.sum(axis=1)))]
+    return int(np.argmin(scaled.sum(axis=1)))
 
 
 def hypervolume(

@@ -113,13 +113,16 @@ class Hardware:
 
     def any_keeps(self, traced: Traced) -> bool:
         """Return whether a half, before its training, keeps the constraints on any accelerator."""
-        priced = price_fleet(traced, self._fleet, accuracy=None, passes=self._passes)
         return any(
             chip.scores is not None
             and not missing_costs(chip.scores, self._study)
             and keeps_constraints(chip.scores, self._study)
-            for chip in priced
+            for chip in self.price(traced)
         )
+
+    def price(self, traced: Traced) -> tuple[PricedChip, ...]:
+        """Return what a half costs, before its training, on every accelerator of the sweep."""
+        return price_fleet(traced, self._fleet, accuracy=None, passes=self._passes)
 
     def front(self, evaluation: Evaluation, design: Design) -> tuple[HardwarePoint, ...]:
         """Return the accelerators that nobody beats for a half, but for the trial's own."""

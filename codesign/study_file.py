@@ -215,6 +215,12 @@ class Budget(_Section):
     training_minutes: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="Training of all workers together."
     )
+    trainings: int | None = Field(
+        default=None,
+        ge=1,
+        description="Whole trainings: a trial that was stopped early counts by its share of the epochs, one "
+        "that was gated, or whose half was trained before, not at all.",
+    )
     wall_minutes: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="Wall time over all sessions."
     )
@@ -222,8 +228,10 @@ class Budget(_Section):
 
     @model_validator(mode="after")
     def _some(self) -> Budget:
-        if self.trials is None and self.training_minutes is None and self.wall_minutes is None:
-            raise ValueError("a budget needs at least one of trials, training_minutes, wall_minutes")
+        if not self.text:
+            raise ValueError(
+                "a budget needs at least one of trials, training_minutes, trainings, wall_minutes"
+            )
         return self
 
     @property
@@ -232,6 +240,7 @@ class Budget(_Section):
         parts = [
             None if self.trials is None else f"{self.trials} trials",
             None if self.training_minutes is None else f"{self.training_minutes:g} minutes of training",
+            None if self.trainings is None else f"{self.trainings} trainings",
             None if self.wall_minutes is None else f"{self.wall_minutes:g} minutes",
         ]
         return " or ".join(part for part in parts if part)

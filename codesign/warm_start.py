@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import optuna
@@ -10,6 +10,7 @@ import optuna
 from codesign.errors import RunFolderError
 from codesign.files import read_json, write_json
 from codesign.front import front
+from codesign.results import TrialResult
 from codesign.run_folder import RunFolder, open_run
 from codesign.storage import open_storage
 from codesign.study_file import WarmStart
@@ -24,7 +25,7 @@ def write_first(folder: RunFolder, warm_start: WarmStart) -> None:
     Raises:
         RunFolderError: the earlier run is not there, or has no feasible design.
     """
-    write_json(folder.first_path, [dict(found) for found in best_assignments(warm_start)])
+    keep_first(folder, best_assignments(warm_start))
 
 
 def read_first(folder: RunFolder) -> tuple[Assignment, ...]:
@@ -34,12 +35,28 @@ def read_first(folder: RunFolder) -> tuple[Assignment, ...]:
     return tuple(cast("list[Assignment]", read_json(folder.first_path)))
 
 
+def keep_first(folder: RunFolder, assignments: Sequence[Assignment]) -> None:
+    """Make a new run begin with these assignments."""
+    write_json(folder.first_path, [dict(assignment) for assignment in assignments])
+
+
 def best_assignments(warm_start: WarmStart) -> tuple[Assignment, ...]:
-    """Return the knobs of an earlier run's front, best first in its first objective.
+    """Return the knobs of an earlier run's front, best first in its first objective."""
+    run = open_run(warm_start.run)
+    found = assignments_of(run, front(run.results(), run.study().objectives))
+    if not found:
+        raise RunFolderError(f"{run.path} has no feasible design to begin with; leave `warm_start` out")
+    return found[: warm_start.designs]
+
+
+def assignments_of(run: RunFolder, members: Sequence[TrialResult]) -> tuple[Assignment, ...]:
+    """Return the knobs of designs of a run, those of a hardware sweep with their own accelerator's.
 
     Designs that lie outside its own space (its reference design may) have no knobs and are left out.
+
+    Raises:
+        RunFolderError: the run has no trials yet.
     """
-    run = open_run(warm_start.run)
     study = run.study()
     storage = open_storage(study.storage, run.journal_path, to_read=True)
     try:
@@ -51,12 +68,10 @@ def best_assignments(warm_start: WarmStart) -> tuple[Assignment, ...]:
     known = {trial.number: trial.user_attrs["knobs"] for trial in trials}
     results = {result.trial: result for result in run.results()}
     found: list[Assignment] = []
-    for member in front(results.values(), study.objectives):
+    for member in members:
         values = known.get(member.trial)
         if values is None:
             continue
         chip = {} if member.variant is None else results[member.trial].hardware[member.variant - 1].knobs
         found.append({**values, **chip})
-    if not found:
-        raise RunFolderError(f"{run.path} has no feasible design to begin with; leave `warm_start` out")
-    return tuple(found[: warm_start.designs])
+    return tuple(found)
