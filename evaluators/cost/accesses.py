@@ -1,7 +1,6 @@
 """The compiled count of an allocated order: words read and written at every memory of every operand.
 
-`boundary` is the definition; `counting.tabulate` has the same formulae unrolled over all prefixes, and a test
-holds the two together. Arrays: see `evaluators.cost.layout`.
+Arrays: see `evaluators.cost.layout`.
 """
 
 from __future__ import annotations
@@ -9,29 +8,21 @@ from __future__ import annotations
 import numpy as np
 
 from evaluators.cost.compiled import jit
-from evaluators.cost.counting import words
+from evaluators.cost.counting import exchange
 from evaluators.cost.layout import (
     ACCUMULATED,
-    BITS,
     CONTEXT,
-    COPIES,
     DUE,
     DUE_AXES,
     EXECUTED,
-    GRANULARITY,
+    FIRST,
     HALO_ONCE,
     HEADER,
-    LOOPS,
     MERGED,
     OUTSIDE,
     PIN_HOLDING,
     PREFIX,
-    PSUM_BITS,
-    READ_BACK_FIRST,
     READ_PJ,
-    TILES,
-    UNITS,
-    WORD,
     WRITE_PJ,
     Floats,
     Row,
@@ -43,56 +34,23 @@ from evaluators.cost.layout import (
 def boundary(
     operand: int, b: int, prefix: int, row: Row, switches: Floats, scratch: Scratch
 ) -> tuple[float, float, float]:
-    """Return the transfers between memory `b` of an operand's chain and what is below it.
+    """Return the transfers between memory `b` of an operand's chain and what is below it, as `exchange`.
 
     `prefix` is the (merged) prefix that the lower memory holds; below memory 0 is the array.
-
-    Returns:
-        Words at memory `b`, words at the memory below, and how much of that is also read back.
     """
-    context = scratch.plan[CONTEXT, operand, b]
-    upper = row.chain[operand, b]
+    first = scratch.lines[FIRST, operand]
     times = scratch.lines[OUTSIDE, 0, prefix]
-    high_bits = row.ways[BITS, operand, upper]
-    low_tile = 1.0
-    low_bits = 0.0
-    if b == 0:
-        high_tile = scratch.tables[TILES, operand, 0, 0]
-        times *= row.scalars[EXECUTED]
-    else:
-        below = scratch.plan[CONTEXT, operand, b - 1]
-        low_tile = scratch.tables[TILES, operand, below, prefix]
-        low_bits = row.ways[BITS, operand, row.chain[operand, b - 1]]
-        if switches[HALO_ONCE] > 0:
-            high_tile = scratch.tables[TILES, operand, context, prefix]
-        else:
-            ratio = scratch.tables[TILES, operand, context, 0] / scratch.tables[TILES, operand, below, 0]
-            high_tile = low_tile * np.round(ratio)
-    back = 0.0
-    if operand == row.chain[HEADER, ACCUMULATED] and (
-        scratch.marks[DUE, 0, prefix] or scratch.plan[DUE_AXES, 0, b]
-    ):
-        high_bits = low_bits = row.scalars[PSUM_BITS]
-        back = 1.0
-        if switches[READ_BACK_FIRST] == 0:
-            last = scratch.plan[CONTEXT, operand, row.chain[HEADER, operand] - 1]
-            full = scratch.tables[TILES, operand, last, scratch.state[LOOPS, 0]]
-            visits = high_tile * times * row.ways[UNITS, operand, b]
-            back = max(0.0, 1.0 - full * scratch.lines[COPIES, 0, b] / max(visits, 1.0))
-    high = (
-        words(high_tile, high_bits, row.levels[upper, GRANULARITY], row.levels[upper, WORD])
-        * times
-        * row.ways[UNITS, operand, b]
+    due = operand == row.chain[HEADER, ACCUMULATED] and (
+        scratch.marks[DUE, 0, prefix] > 0 or scratch.plan[DUE_AXES, 0, b] > 0
     )
-    low = 0.0
-    if b > 0:
-        lower = row.chain[operand, b - 1]
-        low = (
-            words(low_tile, low_bits, row.levels[lower, GRANULARITY], row.levels[lower, WORD])
-            * times
-            * row.ways[UNITS, operand, b - 1]
-        )
-    return high, low, back
+    if b == 0:
+        times *= row.scalars[EXECUTED]
+        return exchange(operand, b, due, first[0], 1.0, times, row, switches, scratch.lines)
+    low_tile = scratch.tiles[operand, scratch.plan[CONTEXT, operand, b - 1], prefix]
+    high_tile = scratch.tiles[operand, scratch.plan[CONTEXT, operand, b], prefix]
+    if switches[HALO_ONCE] == 0:
+        high_tile = low_tile * np.round(first[b] / first[b - 1])
+    return exchange(operand, b, due, high_tile, low_tile, times, row, switches, scratch.lines)
 
 
 @jit
@@ -104,17 +62,31 @@ def lowest_prefix(operand: int, row: Row, switches: Floats, scratch: Scratch) ->
 
 
 @jit
+def booked_pj(operand: int, b: int, high: float, low: float, back: float, row: Row) -> float:
+    """Return the energy of what moves between memory `b` of an operand's chain and what is below it."""
+    upper = row.chain[operand, b]
+    lower = row.chain[operand, b - 1] if b > 0 else upper
+    levels = row.levels
+    if operand == row.chain[HEADER, ACCUMULATED]:
+        above_pj = high * (levels[upper, WRITE_PJ] + back * levels[upper, READ_PJ])
+        return float(above_pj + low * (levels[lower, READ_PJ] + back * levels[lower, WRITE_PJ]))
+    return float(high * levels[upper, READ_PJ] + low * levels[lower, WRITE_PJ])
+
+
+@jit
 def count(row: Row, switches: Floats, scratch: Scratch, reads: Floats, writes: Floats) -> float:
     """Fill `reads` and `writes` (o, m) with the words of the whole layer; return their energy in pJ."""
     reads[:] = 0.0
     writes[:] = 0.0
     energy_pj = 0.0
     for operand in range(3):
+        operand_pj = 0.0
         for b in range(row.chain[HEADER, operand]):
             prefix = lowest_prefix(operand, row, switches, scratch)
             if b > 0:
                 prefix = max(prefix, scratch.marks[MERGED, operand, scratch.plan[PREFIX, operand, b - 1]])
             high, low, back = boundary(operand, b, prefix, row, switches, scratch)
+            operand_pj += booked_pj(operand, b, high, low, back, row)
             upper = row.chain[operand, b]
             lower = row.chain[operand, b - 1] if b > 0 else upper
             if operand == row.chain[HEADER, ACCUMULATED]:
@@ -125,9 +97,5 @@ def count(row: Row, switches: Floats, scratch: Scratch, reads: Floats, writes: F
             else:
                 reads[operand, upper] += high
                 writes[operand, lower] += low
-        for b in range(row.chain[HEADER, operand]):
-            m = row.chain[operand, b]
-            energy_pj += (
-                reads[operand, m] * row.levels[m, READ_PJ] + writes[operand, m] * row.levels[m, WRITE_PJ]
-            )
+        energy_pj += operand_pj
     return energy_pj

@@ -11,31 +11,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluators.cost.compiled import jit
-from evaluators.cost.counting import tabulate
+from evaluators.cost.blocks import REDUCING, REST, SUMS, TRANSFER, array_pj
+from evaluators.cost.compiled import inlined, jit
 from evaluators.cost.layout import (
     ACCUMULATED,
+    AT,
     CAPACITY,
+    COLUMN,
     DEPTH,
-    DUE,
     DUE_AXES,
     FIXED,
     HEADER,
     HELD,
     INNER,
-    LEAST,
     LEVEL_COUNT,
     LOOPS,
     MEMBERS,
-    MERGED,
+    MERGED_AT,
     OUTSIDE,
     PREFIX,
     RESERVED,
-    REST,
     SLACK,
     START,
-    SUMS,
-    TRANSFER,
     VALUE,
     Floats,
     Integers,
@@ -44,9 +41,9 @@ from evaluators.cost.layout import (
 )
 
 
-@jit
+@inlined
 def allocate_best(row: Row, switches: Floats, scratch: Scratch) -> tuple[float, int]:
-    """Fill `PREFIX` with the allocation of least energy.
+    """Fill `PREFIX` with the allocation of least energy of the order that `blocks.place` has placed.
 
     `state` holds for each operand the memory at which it is, the least prefix that it may hold, and how many
     of its memories are decided; and the operands that share the level at hand.
@@ -55,16 +52,17 @@ def allocate_best(row: Row, switches: Floats, scratch: Scratch) -> tuple[float, 
         Its energy in pJ without the MACs' (infinite where nothing fits), and the index of the level that is
         too small, or -1.
     """
-    energy_pj = tabulate(row, switches, scratch)
+    energy_pj = array_pj(row, switches, scratch)
     chain, levels = row.chain, row.levels
-    tables, lines, marks, plan = scratch.tables, scratch.lines, scratch.marks, scratch.plan
-    picks, state = scratch.picks, scratch.state
+    lines, plan, picks, state = scratch.lines, scratch.plan, scratch.picks, scratch.state
     loops = state[LOOPS, 0]
-    state[:LOOPS] = 0
-    lines[INNER] = 0.0
+    for operand in range(3):
+        state[DEPTH, operand] = state[START, operand] = state[FIXED, operand] = 0
+        for g in range(loops + 1):
+            lines[INNER, operand, g] = 0.0
     for level in range(chain[HEADER, LEVEL_COUNT]):
         room = levels[level, CAPACITY] - levels[level, RESERVED] + SLACK
-        n = 0
+        n = int(np.int64(0))
         for operand in range(3):
             j = state[DEPTH, operand]
             if j >= chain[HEADER, operand] or chain[operand, j] != level:
@@ -76,13 +74,12 @@ def allocate_best(row: Row, switches: Floats, scratch: Scratch) -> tuple[float, 
                 continue
             state[MEMBERS, n] = operand
             n += 1
-            accumulates = operand == chain[HEADER, ACCUMULATED]
-            _weigh(operand, accumulates, j, loops, room, tables, lines, marks, plan, picks, state)
+            _weigh(operand, operand == chain[HEADER, ACCUMULATED], j, loops, room, scratch)
         if n == 1:
-            if not _take_alone(state[MEMBERS, 0], loops, lines, picks, state):
+            if lines[INNER, state[MEMBERS, 0], loops] == np.inf:
                 return np.inf, level
         elif n > 1:
-            chosen_pj = share(n, loops, room, lines, marks, plan, state)
+            chosen_pj = share(n, loops, room, scratch)
             if chosen_pj == np.inf:
                 return np.inf, level
             energy_pj += chosen_pj
@@ -93,59 +90,59 @@ def allocate_best(row: Row, switches: Floats, scratch: Scratch) -> tuple[float, 
                 _settle(operand, j, held, plan, picks, state)
                 state[FIXED, operand] = j + 1
                 state[START, operand] = held
-                lines[INNER, operand] = 0.0
+                for g in range(held, loops + 1):
+                    lines[INNER, operand, g] = 0.0
         for a in range(n):
             state[DEPTH, state[MEMBERS, a]] += 1
     return energy_pj, -1
 
 
-@jit
-def _weigh(
-    operand: int,
-    accumulates: bool,
-    j: int,
-    loops: int,
-    room: float,
-    tables: Floats,
-    lines: Floats,
-    marks: Integers,
-    plan: Integers,
-    picks: Integers,
-    state: Integers,
-) -> None:
+@inlined
+def _weigh(operand: int, accumulates: bool, j: int, loops: int, room: float, scratch: Scratch) -> None:
     """Fill `VALUE` and `HELD` of an operand: energy up to the memory above, and bits, of every prefix."""
-    for g in range(state[START, operand], loops + 1):
-        bits = tables[REST, operand, j, g]
+    blocks, state = scratch.blocks, scratch.state
+    at, merged_at = scratch.marks[AT, 0], scratch.marks[MERGED_AT, operand]
+    values, held, inner = (
+        scratch.lines[VALUE, operand],
+        scratch.lines[HELD, operand],
+        scratch.lines[INNER, operand],
+    )
+    column = scratch.marks[COLUMN, operand, j]
+    start, fixed = state[START, operand], state[FIXED, operand]
+    always = scratch.plan[DUE_AXES, 0, j] > 0
+    below = at[0]
+    if j > 0 and j == fixed:
+        below = merged_at[scratch.plan[PREFIX, operand, j - 1]]
+    for g in range(start, loops + 1):
+        kind = REST
         if accumulates:
-            below = 0
-            if j > state[FIXED, operand]:
-                below = marks[MERGED, operand, picks[operand, j - 1, g]]
-            elif j > 0:
-                below = marks[MERGED, operand, plan[PREFIX, operand, j - 1]]
-            if marks[DUE, 0, below] or plan[DUE_AXES, 0, j]:
-                bits = tables[SUMS, operand, j, g]
-        lines[HELD, operand, g] = bits
-        lines[VALUE, operand, g] = np.inf
-        if bits <= room:
-            lines[VALUE, operand, g] = lines[INNER, operand, g] + tables[TRANSFER, operand, j, g]
+            if j > fixed:
+                below = merged_at[scratch.picks[operand, j - 1, g]]
+            kind = SUMS if always or blocks[below + REDUCING] > 0.0 else REST
+        bits = blocks[at[g] + column + kind]
+        moved_pj = inner[g] + blocks[merged_at[g] + column + TRANSFER]
+        held[g] = bits
+        values[g] = moved_pj if bits <= room else np.inf
+    running_least(operand, j, loops, scratch)
 
 
-@jit
-def _take_alone(operand: int, loops: int, lines: Floats, picks: Integers, state: Integers) -> bool:
-    """Make `INNER` the least energy for each prefix of the memory above, `picks` the choice behind it."""
-    j = state[DEPTH, operand]
-    at = state[START, operand]
-    best = np.inf
-    for g in range(at, loops + 1):
-        if lines[VALUE, operand, g] <= best and lines[VALUE, operand, g] < np.inf:
-            best = lines[VALUE, operand, g]
-            at = g
-        lines[INNER, operand, g] = best
-        picks[operand, j, g] = at
-    return best < np.inf
+@inlined
+def running_least(operand: int, j: int, loops: int, scratch: Scratch) -> None:
+    """Fill `INNER` with the least value up to every prefix, and `picks` with where it is."""
+    values, inner, picks = (
+        scratch.lines[VALUE, operand],
+        scratch.lines[INNER, operand],
+        scratch.picks[operand, j],
+    )
+    pick = scratch.state[START, operand]
+    for g in range(pick, loops + 1):
+        if values[g] <= values[pick]:
+            pick = g
+        inner[g] = values[pick]
+        picks[g] = pick
 
 
-@jit
+@inlined
 def _settle(operand: int, top: int, held: int, plan: Integers, picks: Integers, state: Integers) -> None:
     """Write the prefixes of an operand's memories from `top`, which holds `held`, down to those decided."""
     plan[PREFIX, operand, top] = held
@@ -153,51 +150,57 @@ def _settle(operand: int, top: int, held: int, plan: Integers, picks: Integers, 
         plan[PREFIX, operand, j] = picks[operand, j, plan[PREFIX, operand, j + 1]]
 
 
-@jit
-def share(
-    n: int, loops: int, room: float, lines: Floats, marks: Integers, plan: Integers, state: Integers
-) -> float:
-    """Choose the prefixes of `n` operands that share a memory; return their value, infinite if none fit.
+@inlined
+def share(n: int, loops: int, room: float, scratch: Scratch) -> float:
+    """Choose the prefixes of the `n` operands that share a memory; return their value, infinite if none fit.
 
-    The last member's best choice within the room that the others leave comes from a running minimum.
+    From the longest prefixes down; the last member's best choice within the room that the others leave comes
+    from a running minimum. What cannot beat the best so far is passed over.
     """
-    last = state[MEMBERS, n - 1]
-    low = state[START, last]
-    at = low
-    for g in range(low, loops + 1):
-        if lines[VALUE, last, g] <= lines[VALUE, last, at]:
-            at = g
-        marks[LEAST, 0, g] = at
-    first = state[MEMBERS, 0]
-    second = state[MEMBERS, 1]
+    lines, state = scratch.lines, scratch.state
+    j = state[DEPTH]
+    first, second, last = state[MEMBERS, 0], state[MEMBERS, 1], state[MEMBERS, n - 1]
+    values_0, held_0 = lines[VALUE, first], lines[HELD, first]
+    values_1, held_1 = lines[VALUE, second], lines[HELD, second]
+    values_2, held_2 = lines[VALUE, last], lines[HELD, last]
+    picks_2 = scratch.picks[last, j[last]]
+    low_1 = state[START, second] if n == 3 else loops  # of two the second is the last
+    low_2 = state[START, last]
+    least_2 = lines[INNER, last, loops]
+    least_12 = least_2 + (lines[INNER, second, loops] if n == 3 else 0.0)
     best = np.inf
     chosen_0 = chosen_1 = chosen_2 = 0
-    for g0 in range(state[START, first], loops + 1):
-        if lines[VALUE, first, g0] == np.inf:
+    for g0 in range(loops, state[START, first] - 1, -1):
+        if values_0[g0] + least_12 >= best:
             continue
         top = loops
-        for g1 in range(state[START, second], loops + 1):
-            used = lines[HELD, first, g0]
-            total = lines[VALUE, first, g0]
+        before = 0.0
+        for g1 in range(low_1, loops + 1):
+            used = held_0[g0]
+            total = values_0[g0]
             if n == 3:
-                if lines[VALUE, second, g1] == np.inf:
-                    continue
-                used += lines[HELD, second, g1]
-                total += lines[VALUE, second, g1]
-            while top >= low and used + lines[HELD, last, top] > room:
+                used += held_1[g1]
+                total += values_1[g1]
+            if total + least_2 > best or total == np.inf:
+                continue
+            if used < before:  # a whole tensor needs no second buffer
+                top = loops
+            before = used
+            while top >= low_2 and used + held_2[top] > room:
                 top -= 1
-            if top < low:
-                break
-            total += lines[VALUE, last, marks[LEAST, 0, top]]
-            if total <= best:
+            if top < low_2:
+                continue
+            pick = picks_2[top]
+            if used + held_2[pick] > room:
+                pick = top
+            total += values_2[pick]
+            if total < best or (total == best and chosen_0 == g0):
                 best = total
-                chosen_0, chosen_1, chosen_2 = g0, g1, marks[LEAST, 0, top]
-            if n == 2:
-                break
-    plan[PREFIX, first, state[DEPTH, first]] = chosen_0
+                chosen_0, chosen_1, chosen_2 = g0, g1, pick
+    scratch.plan[PREFIX, first, j[first]] = chosen_0
     if n == 3:
-        plan[PREFIX, second, state[DEPTH, second]] = chosen_1
-    plan[PREFIX, last, state[DEPTH, last]] = chosen_2
+        scratch.plan[PREFIX, second, j[second]] = chosen_1
+    scratch.plan[PREFIX, last, j[last]] = chosen_2
     return float(best)
 
 
@@ -205,14 +208,16 @@ def share(
 def allocate_greedy(row: Row, scratch: Scratch) -> int:
     """Fill `PREFIX` by LOMA's rule; return the index of the level that is too small, or -1.
 
-    Needs `tabulate` for the bits; the values weighed are the bits that remain to be moved.
+    Needs `blocks.place` for the bits and `measure` for the iterations outside; the values weighed are the
+    bits that remain to be moved.
     """
     chain, state, lines, marks, plan = row.chain, scratch.state, scratch.lines, scratch.marks, scratch.plan
+    blocks = scratch.blocks
     loops = state[LOOPS, 0]
     state[:LOOPS] = 0
     for level in range(chain[HEADER, LEVEL_COUNT]):
         room = row.levels[level, CAPACITY] - row.levels[level, RESERVED] + SLACK
-        n = 0
+        n = int(np.int64(0))
         for operand in range(3):
             j = state[DEPTH, operand]
             if j >= chain[HEADER, operand] or chain[operand, j] != level:
@@ -224,14 +229,17 @@ def allocate_greedy(row: Row, scratch: Scratch) -> int:
             state[MEMBERS, n] = operand
             n += 1
             start = state[START, operand]
-            accumulates = operand == chain[HEADER, ACCUMULATED]
-            due = accumulates and (marks[DUE, 0, start] > 0 or plan[DUE_AXES, 0, j] > 0)
+            due = operand == chain[HEADER, ACCUMULATED] and (
+                blocks[marks[AT, 0, start] + REDUCING] > 0.0 or plan[DUE_AXES, 0, j] > 0
+            )
+            column = marks[COLUMN, operand, j] + (SUMS if due else REST)
             full = False
             for g in range(start, loops + 1):
-                bits = scratch.tables[SUMS if due else REST, operand, j, g]
+                bits = blocks[marks[AT, 0, g] + column]
                 full = full or bits > room  # a longer prefix is never tried once one does not fit
                 lines[HELD, operand, g] = np.inf if full else bits
                 lines[VALUE, operand, g] = np.inf if full else lines[OUTSIDE, 0, g] * bits
+            running_least(operand, j, loops, scratch)
         if n == 1:
             operand = state[MEMBERS, 0]
             g = state[START, operand]
@@ -240,10 +248,31 @@ def allocate_greedy(row: Row, scratch: Scratch) -> int:
             while g < loops and lines[HELD, operand, g + 1] < np.inf:
                 g += 1
             plan[PREFIX, operand, state[DEPTH, operand]] = g
-        elif n > 1 and share(n, loops, room, lines, marks, plan, state) == np.inf:
+        elif n > 1 and share(n, loops, room, scratch) == np.inf:
             return level
         for a in range(n):
             operand = state[MEMBERS, a]
             state[START, operand] = plan[PREFIX, operand, state[DEPTH, operand]]
             state[DEPTH, operand] += 1
+    return -1
+
+
+@jit
+def overfull(row: Row, scratch: Scratch) -> int:
+    """Return the index of a level that cannot hold what `PREFIX` puts there, or -1; needs `blocks.place`."""
+    chain, marks, plan, blocks = row.chain, scratch.marks, scratch.plan, scratch.blocks
+    for level in range(chain[HEADER, LEVEL_COUNT]):
+        bits = 0.0
+        for operand in range(3):
+            for j in range(chain[HEADER, operand] - 1):
+                if chain[operand, j] != level:
+                    continue
+                below = marks[AT, 0, 0] if j == 0 else marks[MERGED_AT, operand, plan[PREFIX, operand, j - 1]]
+                due = operand == chain[HEADER, ACCUMULATED] and (
+                    blocks[below + REDUCING] > 0.0 or plan[DUE_AXES, 0, j] > 0
+                )
+                column = marks[COLUMN, operand, j] + (SUMS if due else REST)
+                bits += blocks[marks[AT, 0, plan[PREFIX, operand, j]] + column]
+        if bits > row.levels[level, CAPACITY] - row.levels[level, RESERVED] + SLACK:
+            return level
     return -1

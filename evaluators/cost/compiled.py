@@ -1,4 +1,4 @@
-"""The decorator of the compiled functions, and where their machine code is kept.
+"""The decorators of the compiled functions, and where their machine code is kept.
 
 numba notices a change of the file in which a function stands, but not of a file whose functions it calls.
 The folder of the cache is therefore named after a fingerprint of all compiled modules: whatever changes in
@@ -22,8 +22,12 @@ MODULES: Final = (
     "compiled",
     "layout",
     "counting",
+    "blocks",
     "accesses",
+    "given",
+    "orders",
     "allocation",
+    "windows",
     "latency_kernel",
     "kernel",
 )
@@ -81,11 +85,13 @@ if TYPE_CHECKING:
 
     _F = TypeVar("_F", bound=Callable[..., object])
 
+    def entry(function: _F) -> _F: ...
     def jit(function: _F) -> _F: ...
+    def inlined(function: _F) -> _F: ...
 
 else:
 
-    def jit(function):
+    def _compiled(function, **options):
         """Compile `function` at its first call, once per version of the sources.
 
         Without numba's reference counting, which took most of the compiling and a third of the running
@@ -94,8 +100,20 @@ else:
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = _CACHE_FOLDER  # read while decorating only
         try:
-            return numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False, _nrt=False)(
-                function
-            )
+            return numba.njit(
+                cache=True, nogil=True, error_model="numpy", boundscheck=False, _nrt=False, **options
+            )(function)
         finally:
             numba.config.CACHE_DIR = before
+
+    def entry(function):
+        """Compile a function that interpreted code calls."""
+        return _compiled(function)
+
+    def jit(function):
+        """Compile a function that only compiled ones call: a quarter of the compiling is saved."""
+        return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+    def inlined(function):
+        """Compile such a function into those that call it: handing over the arrays took half of its time."""
+        return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluators.cost.compiled import jit
+from evaluators.cost.compiled import entry, jit
 from evaluators.cost.layout import (
     ACCUMULATED,
     BITS,
@@ -19,36 +19,32 @@ from evaluators.cost.layout import (
     DILATION_X,
     DILATION_Y,
     DIMS,
-    DOUBLED,
     DUE,
     DUE_AXES,
-    EXECUTED,
+    EXTENT,
+    FIRST,
     FX,
     FY,
     GRANULARITY,
-    HALO_ONCE,
     HEADER,
     INPUT_X,
     INPUT_Y,
+    INSIDE,
     LOOPS,
     MERGED,
     OUTSIDE,
     OX,
     OY,
-    PIN_HOLDING,
     PSUM_BITS,
     READ_BACK_FIRST,
-    READ_PJ,
-    REST,
     SLACK,
     STRIDE_X,
     STRIDE_Y,
-    SUMS,
-    TILES,
-    TRANSFER,
+    TOTAL,
     UNITS,
+    UNROLLED,
+    WHOLE,
     WORD,
-    WRITE_PJ,
     Floats,
     I,
     Integers,
@@ -60,25 +56,52 @@ from evaluators.cost.layout import (
 )
 
 
-@jit
+@entry
 def span(a: float, b: float, stride: float, dilation: float, full: float) -> float:
     """Return how many input rows `a` output rows and `b` filter rows touch, clipped to the unpadded input.
 
-    Source: ZigZag `LayerNode.calc_pr_dimension_size` (stride and dilation without their common divisor).
+    Stride and dilation come without their common divisor.
+    Source: ZigZag `LayerNode.calc_pr_dimension_size`.
     """
     a = np.floor(a + SLACK)
     b = np.floor(b + SLACK)
-    x = int(stride)
-    y = int(dilation)
-    while y:
-        x, y = y, x % y
-    rows = a * b - max(0.0, b - stride / x) * max(0.0, a - dilation / x)
+    rows = a * b - max(0.0, b - stride) * max(0.0, a - dilation)
     return float(min(rows, full))
 
 
 @jit
-def prepare(row: Row, scratch: Scratch) -> None:
-    """Fill in what does not depend on the order."""
+def rows_of(outputs: float, filters: float, row: Row) -> float:
+    """Return the input rows that so many output and filter rows touch."""
+    scalars = row.scalars
+    return span(outputs, filters, scalars[STRIDE_Y], scalars[DILATION_Y], scalars[INPUT_Y])
+
+
+@jit
+def columns_of(outputs: float, filters: float, row: Row) -> float:
+    """Return the input columns that so many output and filter columns touch."""
+    scalars = row.scalars
+    return span(outputs, filters, scalars[STRIDE_X], scalars[DILATION_X], scalars[INPUT_X])
+
+
+@jit
+def tile_of(operand: int, j: int, extents: Floats, row: Row, lines: Floats) -> float:
+    """Return the elements that loops of the given extents (d,) touch, with the unrolling below level `j`."""
+    elements = lines[UNROLLED, operand, j]
+    for d in range(DIMS):
+        if relevant(operand, d):
+            elements *= extents[d]
+    if operand == I:
+        inside = row.spatial[operand, j]
+        elements *= rows_of(extents[OY] * inside[OY], extents[FY] * inside[FY], row)
+        elements *= columns_of(extents[OX] * inside[OX], extents[FX] * inside[FX], row)
+    return float(elements)
+
+
+@jit
+def prepare(order_dim: Integers, order_size: Floats, loops: int, row: Row, scratch: Scratch) -> None:
+    """Fill in what does not depend on the order: contexts, whole tensors, where axes add partial sums."""
+    lines, extents = scratch.lines, scratch.extents
+    extents[:] = 1.0
     for operand in range(3):
         for j in range(row.chain[HEADER, operand]):
             scratch.plan[CONTEXT, operand, j] = j
@@ -89,25 +112,36 @@ def prepare(row: Row, scratch: Scratch) -> None:
                 if same:
                     scratch.plan[CONTEXT, operand, j] = k
                     break
+            elements = 1.0
+            for d in range(DIMS):
+                if relevant(operand, d):
+                    elements *= row.spatial[operand, j, d]
+            lines[UNROLLED, operand, j] = elements
+            lines[FIRST, operand, j] = tile_of(operand, j, extents[TOTAL], row, lines)
+    for i in range(loops):
+        extents[TOTAL, order_dim[i]] *= order_size[i]
+    for operand in range(3):
+        for j in range(row.chain[HEADER, operand]):
+            lines[WHOLE, operand, j] = tile_of(operand, j, extents[TOTAL], row, lines)
     operand = row.chain[HEADER, ACCUMULATED]
     last = row.chain[HEADER, operand] - 1
     for j in range(last + 1):
         scratch.plan[DUE_AXES, 0, j] = 0
-        scratch.lines[COPIES, 0, j] = 1.0
+        lines[COPIES, 0, j] = 1.0
         for d in range(DIMS):
             ratio = row.spatial[operand, last, d] / row.spatial[operand, j, d]
             if ratio > 1.0 and reduces(operand, d):
                 scratch.plan[DUE_AXES, 0, j] = 1
-                scratch.lines[COPIES, 0, j] *= ratio
+                lines[COPIES, 0, j] *= ratio
 
 
 @jit
 def measure(
-    order_dim: Integers, order_size: Floats, loops: int, row: Row, whole: bool, scratch: Scratch
+    order_dim: Integers, order_size: Floats, loops: int, row: Row, whole: float, scratch: Scratch
 ) -> None:
     """Fill in what depends on the order: iterations outside, merged prefixes, reductions due, footprints.
 
-    `whole` rounds the average number of active PEs down to a whole one (see `Switches.whole_pes`).
+    `whole` (1 or 0) rounds the average number of active PEs down to a whole one (see `Switches.whole_pes`).
     """
     scratch.state[LOOPS, 0] = loops
     lines, marks = scratch.lines, scratch.marks
@@ -122,196 +156,93 @@ def measure(
         marks[DUE, 0, i] = 1 if marks[DUE, 0, i + 1] or reduces(accumulated, d) else 0
         for operand in range(3):
             marks[MERGED, operand, i] = marks[MERGED, operand, i + 1] if irrelevant(operand, d) else i
-    _footprints(
-        order_dim,
-        order_size,
-        loops,
-        row.chain,
-        row.spatial,
-        row.scalars,
-        scratch.plan,
-        whole,
-        scratch.extents,
-        scratch.tables,
-    )
+    for operand in range(3):
+        for j in range(row.chain[HEADER, operand]):
+            if scratch.plan[CONTEXT, operand, j] == j:
+                _footprints(operand, j, order_dim, order_size, loops, row, whole, scratch)
 
 
 @jit
 def _footprints(
+    operand: int,
+    j: int,
     order_dim: Integers,
     order_size: Floats,
     loops: int,
-    chain: Integers,
-    spatial: Floats,
-    scalars: Floats,
-    plan: Integers,
-    whole: bool,
-    e: Floats,
-    tables: Floats,
+    row: Row,
+    whole: float,
+    scratch: Scratch,
 ) -> None:
-    """Fill the elements that each prefix touches, with the unrolling below each level of each chain."""
-    for operand in range(3):
-        for j in range(chain[HEADER, operand]):
-            if plan[CONTEXT, operand, j] != j:
-                continue
-            elements = 1.0
-            for d in range(DIMS):
-                factor = spatial[operand, j, d]
-                e[d] = np.floor(factor + SLACK) if whole else factor
-                if relevant(operand, d):
-                    elements *= e[d]
-            rows = columns = 1.0
-            if operand == I:
-                rows = span(e[OY], e[FY], scalars[STRIDE_Y], scalars[DILATION_Y], scalars[INPUT_Y])
-                columns = span(e[OX], e[FX], scalars[STRIDE_X], scalars[DILATION_X], scalars[INPUT_X])
-            tables[TILES, operand, j, 0] = elements * rows * columns
-            for i in range(loops):
-                d = order_dim[i]
-                if operand == I and d in (OY, FY):
-                    e[d] *= order_size[i]
-                    rows = span(e[OY], e[FY], scalars[STRIDE_Y], scalars[DILATION_Y], scalars[INPUT_Y])
-                elif operand == I and d in (OX, FX):
-                    e[d] *= order_size[i]
-                    columns = span(e[OX], e[FX], scalars[STRIDE_X], scalars[DILATION_X], scalars[INPUT_X])
-                elif not irrelevant(operand, d):
-                    elements *= order_size[i]
-                tables[TILES, operand, j, i + 1] = elements * rows * columns
-
-
-@jit
-def tabulate(row: Row, switches: Floats, scratch: Scratch) -> float:
-    """Fill `TRANSFER`, `REST` and `SUMS` for every memory but the outermost of each operand.
-
-    Returns:
-        The energy of the transfers between the array and the innermost memories.
-    """
-    chain, ways, scalars, levels = row.chain, row.ways, row.scalars, row.levels
-    tables, lines, marks, plan = scratch.tables, scratch.lines, scratch.marks, scratch.plan
-    loops = scratch.state[LOOPS, 0]
-    energy_pj = 0.0
-    for operand in range(3):
-        accumulates = operand == chain[HEADER, ACCUMULATED]
-        low = 0
-        if not accumulates and switches[PIN_HOLDING] > 0:
-            low = marks[MERGED, operand, 0]
-        energy_pj += _array_pj(
-            operand,
-            accumulates,
-            low,
-            loops,
-            chain,
-            ways,
-            scalars,
-            levels,
-            switches,
-            tables,
-            lines,
-            marks,
-            plan,
-        )
-        for j in range(chain[HEADER, operand] - 1):
-            _tabulate_one(
-                operand, accumulates, j, loops, low, chain, ways, scalars, levels, switches, tables, lines,
-                marks, plan,
-            )  # fmt: skip
-    return energy_pj
-
-
-@jit
-def _array_pj(
-    operand: int,
-    accumulates: bool,
-    low: int,
-    loops: int,
-    chain: Integers,
-    ways: Floats,
-    scalars: Floats,
-    levels: Floats,
-    switches: Floats,
-    tables: Floats,
-    lines: Floats,
-    marks: Integers,
-    plan: Integers,
-) -> float:
-    """Return the energy of what the array exchanges with an operand's innermost memory."""
-    m = chain[operand, 0]
-    tile = tables[TILES, operand, 0, 0]
-    times = lines[OUTSIDE, 0, low] * scalars[EXECUTED] * ways[UNITS, operand, 0]
-    element = ways[BITS, operand, m]
-    back = 0.0
-    if accumulates and (marks[DUE, 0, low] or plan[DUE_AXES, 0, 0]):
-        element = scalars[PSUM_BITS]
-        back = 1.0
-        if switches[READ_BACK_FIRST] == 0:
-            last = plan[CONTEXT, operand, chain[HEADER, operand] - 1]
-            full = tables[TILES, operand, last, loops] * lines[COPIES, 0, 0]
-            back = max(0.0, 1.0 - full / max(tile * times, 1.0))
-    moved = words(tile, element, levels[m, GRANULARITY], levels[m, WORD]) * times
-    if accumulates:
-        return float(moved * (levels[m, WRITE_PJ] + back * levels[m, READ_PJ]))
-    return float(moved * levels[m, READ_PJ])
-
-
-@jit
-def _tabulate_one(
-    operand: int,
-    accumulates: bool,
-    j: int,
-    loops: int,
-    low: int,
-    chain: Integers,
-    ways: Floats,
-    scalars: Floats,
-    levels: Floats,
-    switches: Floats,
-    tables: Floats,
-    lines: Floats,
-    marks: Integers,
-    plan: Integers,
-) -> None:
-    """Fill the tables of memory `j` of one operand's chain; the same counts as `boundary`, all prefixes."""
-    lower, upper = chain[operand, j], chain[operand, j + 1]
-    own, above = plan[CONTEXT, operand, j], plan[CONTEXT, operand, j + 1]
-    low_parts = levels[lower, GRANULARITY] / levels[lower, WORD] * ways[UNITS, operand, j]
-    high_parts = levels[upper, GRANULARITY] / levels[upper, WORD] * ways[UNITS, operand, j + 1]
-    low_chunk, high_chunk = 1.0 / levels[lower, GRANULARITY], 1.0 / levels[upper, GRANULARITY]
-    ratio = np.round(tables[TILES, operand, above, 0] / tables[TILES, operand, own, 0])
-    last = plan[CONTEXT, operand, chain[HEADER, operand] - 1]
-    full = tables[TILES, operand, last, loops] * lines[COPIES, 0, j + 1]
-    doubled = 2.0 if levels[lower, DOUBLED] > 0 else 1.0
-    whole = tables[TILES, operand, own, loops]
-    energy_pj = 0.0
-    done = -1
-    for i in range(loops, -1, -1):
-        tile = tables[TILES, operand, own, i]
-        occupied = tile * (doubled if tile < whole else 1.0)
-        tables[REST, operand, j, i] = occupied * ways[BITS, operand, lower]
-        tables[SUMS, operand, j, i] = occupied * scalars[PSUM_BITS]
-        m = max(marks[MERGED, operand, i], low)
-        if m != done:
-            done = m
-            tile = tables[TILES, operand, own, m]
-            high_tile = tables[TILES, operand, above, m] if switches[HALO_ONCE] > 0 else tile * ratio
-            times = lines[OUTSIDE, 0, m]
-            high_bits, low_bits = ways[BITS, operand, upper], ways[BITS, operand, lower]
-            back = 0.0
-            if accumulates and (marks[DUE, 0, m] or plan[DUE_AXES, 0, j + 1]):
-                high_bits = low_bits = scalars[PSUM_BITS]
-                back = 1.0
-                if switches[READ_BACK_FIRST] == 0:
-                    visits = high_tile * times * ways[UNITS, operand, j + 1]
-                    back = max(0.0, 1.0 - full / max(visits, 1.0))
-            high = np.ceil(high_tile * high_bits * high_chunk - SLACK) * high_parts * times
-            here = np.ceil(tile * low_bits * low_chunk - SLACK) * low_parts * times
-            if accumulates:
-                energy_pj = high * (levels[upper, WRITE_PJ] + back * levels[upper, READ_PJ])
-                energy_pj += here * (levels[lower, READ_PJ] + back * levels[lower, WRITE_PJ])
-            else:
-                energy_pj = high * levels[upper, READ_PJ] + here * levels[lower, WRITE_PJ]
-        tables[TRANSFER, operand, j, i] = energy_pj
+    """Fill the elements that each prefix touches, with the unrolling below level `j` of an operand."""
+    e = scratch.extents[EXTENT]
+    tiles = scratch.tiles[operand, j]
+    inside = scratch.extents[INSIDE]
+    unrolled = product = 1.0
+    for d in range(DIMS):
+        factor = row.spatial[operand, j, d]
+        inside[d] = np.floor(factor + SLACK) if whole > 0 else factor
+        e[d] = 1.0
+        if relevant(operand, d):
+            unrolled *= inside[d]
+    rows = columns = 1.0
+    if operand == I:
+        rows = rows_of(inside[OY], inside[FY], row)
+        columns = columns_of(inside[OX], inside[FX], row)
+    tiles[0] = unrolled * rows * columns
+    for i in range(loops):
+        d = order_dim[i]
+        if operand == I and d in (OY, FY):
+            e[d] *= order_size[i]
+            rows = rows_of(inside[OY] * e[OY], inside[FY] * e[FY], row)
+        elif operand == I and d in (OX, FX):
+            e[d] *= order_size[i]
+            columns = columns_of(inside[OX] * e[OX], inside[FX] * e[FX], row)
+        elif not irrelevant(operand, d):
+            product *= order_size[i]
+        tiles[i + 1] = unrolled * product * rows * columns
 
 
 @jit
 def words(elements: float, bits: float, granularity_bits: float, word_bits: float) -> float:
     """Return the words that one transfer of `elements` costs: whole chunks, counted as parts of a word."""
     return float(np.ceil(elements * bits / granularity_bits - SLACK) * granularity_bits / word_bits)
+
+
+@jit
+def exchange(
+    operand: int,
+    b: int,
+    due: bool,
+    high_tile: float,
+    low_tile: float,
+    times: float,
+    row: Row,
+    switches: Floats,
+    lines: Floats,
+) -> tuple[float, float, float]:
+    """Return what moves between memory `b` of an operand's chain and what is below it, in `times` rounds.
+
+    Below memory 0 is the array. `due` says that partial sums move.
+
+    Returns:
+        Words at memory `b`, words at the memory below, and how much of that is also read back.
+    """
+    upper = row.chain[operand, b]
+    high_bits = row.ways[BITS, operand, upper]
+    units = row.ways[UNITS, operand, b]
+    back = 0.0
+    if due:
+        high_bits = row.scalars[PSUM_BITS]
+        back = 1.0
+        if switches[READ_BACK_FIRST] == 0:
+            full = lines[WHOLE, operand, row.chain[HEADER, operand] - 1] * lines[COPIES, 0, b]
+            back = max(0.0, 1.0 - full / max(high_tile * times * units, 1.0))
+    levels = row.levels
+    high = words(high_tile, high_bits, levels[upper, GRANULARITY], levels[upper, WORD]) * times * units
+    low = 0.0
+    if b > 0:
+        lower = row.chain[operand, b - 1]
+        low_bits = row.scalars[PSUM_BITS] if due else row.ways[BITS, operand, lower]
+        low = words(low_tile, low_bits, levels[lower, GRANULARITY], levels[lower, WORD])
+        low *= times * row.ways[UNITS, operand, b - 1]
+    return high, low, back

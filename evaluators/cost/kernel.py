@@ -8,222 +8,158 @@ the best of several starts is kept. Arrays: see `evaluators.cost.layout`.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from evaluators.cost.accesses import count
-from evaluators.cost.allocation import allocate_best, allocate_greedy
-from evaluators.cost.compiled import jit
-from evaluators.cost.counting import measure, prepare, tabulate
+from evaluators.cost.allocation import allocate_best, allocate_greedy, overfull
+from evaluators.cost.blocks import number_order, open_table, place
+from evaluators.cost.compiled import entry, inlined, jit
+from evaluators.cost.counting import measure
 from evaluators.cost.latency_kernel import latency
 from evaluators.cost.layout import (
-    DIMS,
+    FACTOR_DIM,
     GREEDY,
     HEADER,
     MAC_PJ,
+    MAX_LOOPS,
     PREFIX,
     WHOLE_PES,
+    B,
     Floats,
-    I,
     Integers,
-    O,
     Row,
     Scratch,
-    W,
-    irrelevant,
 )
+from evaluators.cost.orders import merge_factors, move, moves_nothing, perturb, split_factors, start_order
 
 _GAIN = 1e-9  # relative: less is rounding
 _SEED = 88172645463325252
-_STARTS = 8  # then the best order is kicked and improved again
-_KICKS = 4
+_STARTS = 24  # then the best order is kicked and improved again
+_DRAWN = 6  # start orders, of which the best is improved
+_BATCH_SHARE = 2  # of the orders, one in so many again for each doubling of the batch
 _WORTH_REFINING = 1.02  # a start that ends this close to the best is tried again with its factors split
 
 
-@jit
-def cycles_of(
-    dims: Integers, sizes: Floats, loops: int, row: Row, switches: Floats, scratch: Scratch, parts: Floats
-) -> float:
-    """Return the cycles of an order that was allocated; `parts` as in `latency`."""
-    if switches[WHOLE_PES] > 0:
-        measure(dims, sizes, loops, row, True, scratch)
-    return latency(dims, sizes, row, switches, scratch, parts)
-
-
-@jit
-def score_of(
-    dims: Integers, sizes: Floats, loops: int, row: Row, switches: Floats, scratch: Scratch
-) -> float:
-    """Return the energy of an order in pJ, less what all orders share; infinite where it does not fit."""
-    measure(dims, sizes, loops, row, False, scratch)
+@inlined
+def score_of(order: Integers, loops: int, row: Row, switches: Floats, scratch: Scratch) -> float:
+    """Return the energy of an order in pJ, less the MACs'; infinite where it does not fit."""
+    place(order, loops, row, switches, scratch)
     energy_pj, _ = allocate_best(row, switches, scratch)
     return energy_pj
 
 
 @jit
-def _random(state: npt.NDArray[np.uint64]) -> float:
-    """Return the next uniform number in [0, 1) of an xorshift generator (Marsaglia, J. Stat. Softw. 2003)."""
-    x = state[0]
-    x ^= (x << np.uint64(13)) & np.uint64(0xFFFFFFFFFFFFFFFF)
-    x ^= x >> np.uint64(7)
-    x ^= (x << np.uint64(17)) & np.uint64(0xFFFFFFFFFFFFFFFF)
-    state[0] = x
-    return float(x >> np.uint64(11)) / 9007199254740992.0
-
-
-@jit
-def _moves_nothing(dims: Integers, sizes: Floats, i: int, j: int) -> bool:
-    """Return whether moving factor i to place j only passes equal factors, and so changes nothing."""
-    low, high = min(i, j), max(i, j)
-    same = True
-    for k in range(low, high + 1):
-        same = same and dims[k] == dims[i] and sizes[k] == sizes[i]
-    return same
-
-
-@jit
-def _move(dims: Integers, sizes: Floats, i: int, j: int) -> None:
-    """Take the factor at `i` out and put it in at `j`."""
-    dim, size = dims[i], sizes[i]
-    step = 1 if j > i else -1
-    k = i
-    while k != j:
-        dims[k], sizes[k] = dims[k + step], sizes[k + step]
-        k += step
-    dims[j], sizes[j] = dim, size
-
-
-@jit
 def _climb(
-    dims: Integers,
-    sizes: Floats,
-    loops: int,
-    row: Row,
-    switches: Floats,
-    budget: int,
-    scratch: Scratch,
+    order: Integers, loops: int, row: Row, switches: Floats, budget: int, scratch: Scratch
 ) -> tuple[float, int]:
     """Improve an order in place; return (score, orders evaluated)."""
-    score = np.inf
-    spent = 0
+    score = score_of(order, loops, row, switches, scratch)
+    spent = 1
     since = 0  # moves tried since the last gain
-    i, j = 0, 0  # the first move changes nothing: it evaluates the order itself
-    while since <= loops * loops and spent < budget:
+    swapping = False
+    i = j = int(np.int64(0))
+    while since < 2 * loops * loops and spent < budget:
         since += 1
-        if spent == 0 or not (i == j or j == i - 1 or _moves_nothing(dims, sizes, i, j)):
-            _move(dims, sizes, i, j)
-            moved = score_of(dims, sizes, loops, row, switches, scratch)
-            spent += 1
-            if moved < score * (1 - _GAIN) or (score == np.inf and moved < np.inf):
-                score = moved
-                since = 0
-            else:
-                _move(dims, sizes, j, i)
         j += 1
         if j >= loops:
             j = 0
-            i = i + 1 if i + 1 < loops else 0
+            i += 1
+            if i >= loops:
+                i = 0
+                swapping = not swapping
+        if swapping:
+            if j <= i + 1 or order[i] == order[j]:
+                continue
+            order[i], order[j] = order[j], order[i]
+        else:
+            if i == j or j == i - 1 or moves_nothing(order, i, j):
+                continue
+            move(order, i, j)
+        moved = score_of(order, loops, row, switches, scratch)
+        spent += 1
+        if moved < score * (1 - _GAIN) or (score == np.inf and moved < np.inf):
+            score = moved
+            since = 0
+        elif swapping:
+            order[i], order[j] = order[j], order[i]
+        else:
+            move(order, j, i)
     return score, spent
 
 
 @jit
-def _start_order(
-    start: int,
-    order_dim: Integers,
-    order_size: Floats,
-    loops: int,
-    dims: Integers,
-    sizes: Floats,
-    state: npt.NDArray[np.uint64],
-) -> None:
-    """Fill `dims` and `sizes` with start order number `start`.
-
-    The first three keep one operand still: its irrelevant loops innermost. The others are random.
-    """
-    if start < 3:
-        still = (W, O, I)[start]
-        place = 0
-        for wanted in range(2):
+def _draw(factors: Integers, loops: int, start: int, row: Row, switches: Floats, scratch: Scratch) -> None:
+    """Fill `orders[1]` with the best of `_DRAWN` start orders, the first of which has number `start`."""
+    order, trial = scratch.orders[1], scratch.orders[3]
+    least = np.inf
+    for drawn in range(_DRAWN):
+        start_order(start + drawn, factors, loops, trial, scratch)
+        score = score_of(trial, loops, row, switches, scratch)
+        if score < least or drawn == 0:
+            least = score
             for i in range(loops):
-                if irrelevant(still, order_dim[i]) == (wanted == 0):
-                    dims[place], sizes[place] = order_dim[i], order_size[i]
-                    place += 1
-        return
-    for i in range(loops):
-        dims[i], sizes[i] = order_dim[i], order_size[i]
-    for i in range(loops - 1, 0, -1):
-        j = int(_random(state) * (i + 1))
-        dims[i], dims[j] = dims[j], dims[i]
-        sizes[i], sizes[j] = sizes[j], sizes[i]
+                order[i] = trial[i]
 
 
 @jit
-def _perturb(
+def _improve(
     order_dim: Integers,
     order_size: Floats,
     loops: int,
-    dims: Integers,
-    sizes: Floats,
-    state: npt.NDArray[np.uint64],
-) -> None:
-    """Fill `dims` and `sizes` with the order after a few random moves."""
-    for i in range(loops):
-        dims[i], sizes[i] = order_dim[i], order_size[i]
-    for _ in range(_KICKS):
-        i = int(_random(state) * loops)
-        j = int(_random(state) * loops)
-        _move(dims, sizes, i, j)
+    row: Row,
+    switches: Floats,
+    seeded: int,
+    budget: int,
+    coarse: int,
+    most: int,
+    scratch: Scratch,
+) -> int:
+    """Replace the order by the best found; return how many factors it has.
 
-
-@jit
-def merge_factors(order_dim: Integers, order_size: Floats, loops: int, limit: int) -> int:
-    """Merge factors of the same loop in place until `limit` are left; return how many are.
-
-    As LOMA does it: the two smallest factors of the loop that has the most.
+    The given order is improved itself with `seeded` of the `budget`; the rest goes into new starts, whose
+    factors are merged to `coarse` and then split again to at most `most`.
     """
-    while loops > limit:
-        dim, most = 0, 1
-        for d in range(DIMS):
-            factors = 0
-            for i in range(loops):
-                factors += 1 if order_dim[i] == d else 0
-            if factors > most:
-                dim, most = d, factors
-        if most < 2:
+    open_table(order_dim, order_size, loops, row, scratch)
+    scratch.random[0] = np.uint64(_SEED)
+    factors, order, best_order = scratch.orders[0], scratch.orders[1], scratch.orders[2]
+    number_order(order_dim, order_size, loops, order, scratch)
+    best = np.inf
+    best_loops = n = loops
+    spent = int(np.int64(0))
+    for i in range(loops):
+        best_order[i] = order[i]
+    large = merge_factors(order_dim, order_size, loops, coarse)
+    number_order(order_dim, order_size, large, factors, scratch)
+    start = int(np.int64(0))
+    refining = seeded > 0  # the first order is there already
+    limit = seeded
+    while spent < budget:
+        if not refining:
+            limit = budget
+            if start < _STARTS or best == np.inf or start % 2:
+                n = large
+                _draw(factors, large, start, row, switches, scratch)
+                start += _DRAWN
+                spent += _DRAWN
+            else:
+                n = best_loops
+                perturb(best_order, n, order, scratch.random)
+                start += 1
+        score, used = _climb(order, n, row, switches, limit - spent, scratch)
+        spent += used
+        refining = not refining and n < most and score < best * _WORTH_REFINING
+        if score < best:
+            best = score
+            best_loops = n
+            for i in range(n):
+                best_order[i] = order[i]
+        if refining:
+            n = split_factors(order, n, most, scratch)
+        if loops < 2:
             break
-        first, second = -1, -1
-        for i in range(loops):
-            if order_dim[i] != dim:
-                continue
-            if first < 0 or order_size[i] < order_size[first]:
-                first, second = i, first
-            elif second < 0 or order_size[i] < order_size[second]:
-                second = i
-        order_size[first] *= order_size[second]
-        for i in range(second, loops - 1):
-            order_dim[i], order_size[i] = order_dim[i + 1], order_size[i + 1]
-        loops -= 1
-    return loops
-
-
-@jit
-def split_factors(dims: Integers, sizes: Floats, loops: int, limit: int) -> int:
-    """Split factors in place where they stand into their primes, at most to `limit`; return how many."""
-    i = 0
-    while i < loops and loops < limit:
-        size = int(sizes[i])
-        divisor = 2
-        while divisor * divisor <= size and size % divisor:
-            divisor += 1
-        if divisor * divisor > size:
-            i += 1
-            continue
-        for k in range(loops, i, -1):
-            dims[k], sizes[k] = dims[k - 1], sizes[k - 1]
-        sizes[i] = divisor
-        sizes[i + 1] = size // divisor
-        loops += 1
-        i += 1
-    return loops
+    for i in range(best_loops):
+        order_dim[i] = scratch.factors[FACTOR_DIM, best_order[i]]
+        order_size[i] = scratch.factor_size[best_order[i]]
+    return best_loops
 
 
 @jit
@@ -235,48 +171,41 @@ def search(
     switches: Floats,
     budget: int,
     coarse: int,
+    most: int,
     scratch: Scratch,
 ) -> int:
-    """Replace the order by the best found; return its number of factors."""
-    prepare(row, scratch)
-    scratch.random[0] = np.uint64(_SEED)
-    large_dim, large_size = scratch.trial_dim[0], scratch.trial_size[0]
-    dims, sizes = scratch.trial_dim[1], scratch.trial_size[1]
+    """Replace the order by the best found, of about `most` factors; return how many it has.
+
+    The batch's factors of two are left out at first and then join one by one, outermost: what is found for
+    twice a batch starts from what is found for the batch itself.
+    """
+    kept = int(np.int64(0))
+    doublings = int(np.int64(0))
     for i in range(loops):
-        large_dim[i], large_size[i] = order_dim[i], order_size[i]
-    large = merge_factors(large_dim, large_size, loops, coarse)
-    most = loops
-    best = np.inf
-    best_loops = loops
-    spent = 0
-    start = 0
-    n = large
-    refining = False
-    while spent < budget:
-        if not refining:
-            if start < _STARTS or best == np.inf:
-                n = large
-                _start_order(start, large_dim, large_size, large, dims, sizes, scratch.random)
-            else:
-                n = best_loops
-                _perturb(order_dim, order_size, n, dims, sizes, scratch.random)
-            start += 1
-        score, used = _climb(dims, sizes, n, row, switches, budget - spent, scratch)
-        spent += used
-        refining = not refining and n < most and score < best * _WORTH_REFINING
-        if score < best:
-            best = score
-            best_loops = n
-            for i in range(n):
-                order_dim[i], order_size[i] = dims[i], sizes[i]
-        if refining:
-            n = split_factors(dims, sizes, n, most)
-        if loops < 2:
-            break
-    return best_loops
+        if order_dim[i] == B and order_size[i] == 2.0:
+            doublings += 1
+        else:
+            order_dim[kept], order_size[kept] = order_dim[i], order_size[i]
+            kept += 1
+    found = merge_factors(order_dim, order_size, kept, min(most, MAX_LOOPS - 1) if doublings > 0 else most)
+    found = _improve(
+        order_dim, order_size, found, row, switches, 0, budget, coarse, min(found, most), scratch
+    )
+    for _ in range(doublings):
+        at = -1
+        for i in range(found):
+            at = i if order_dim[i] == B else at
+        if at >= 0 and (found == MAX_LOOPS or (found >= most and at == found - 1)):
+            order_size[at] *= 2.0
+        else:
+            order_dim[found], order_size[found] = B, 2.0
+            found += 1
+        part = budget // _BATCH_SHARE
+        found = _improve(order_dim, order_size, found, row, switches, part // 2, part, coarse, most, scratch)
+    return found
 
 
-@jit
+@entry
 def search_range(
     low: int,
     high: int,
@@ -291,31 +220,42 @@ def search_range(
     switches: Floats,
     budget: int,
     coarse: int,
+    most: int,
     scratch: Scratch,
 ) -> None:
-    """Search problems `low` to `high` (leading axis of each array); orders become the best found."""
+    """Search problems `low` to `high` (leading axis of each array); orders become the best found.
+
+    `budget` orders a problem are evaluated, first of at most `coarse` factors, then of at most `most`.
+    """
     for p in range(low, high):
         row = Row(chain[p], ways[p], spatial[p], scalars[p], levels[p])
-        loops[p] = search(order_dim[p], order_size[p], loops[p], row, switches, budget, coarse, scratch)
+        loops[p] = search(order_dim[p], order_size[p], loops[p], row, switches, budget, coarse, most, scratch)
 
 
-@jit
+@entry
 def energies(
     order_dim: Integers,
     order_size: Floats,
     loops: Integers,
     row: Row,
+    totals_dim: Integers,
+    totals_size: Floats,
+    totals: int,
     switches: Floats,
     scratch: Scratch,
     energy_pj: Floats,
 ) -> None:
     """Fill `energy_pj` (i,) with the energy, less the MACs', of every order of one problem."""
-    prepare(row, scratch)
+    order = scratch.orders[0]
     for i in range(len(loops)):
-        energy_pj[i] = score_of(order_dim[i], order_size[i], loops[i], row, switches, scratch)
+        if i == 0:
+            open_table(totals_dim, totals_size, totals, row, scratch)
+        energy_pj[i] = np.nan
+        if number_order(order_dim[i], order_size[i], loops[i], order, scratch):
+            energy_pj[i] = score_of(order, loops[i], row, switches, scratch)
 
 
-@jit
+@entry
 def evaluate_range(
     low: int,
     high: int,
@@ -323,6 +263,7 @@ def evaluate_range(
     order_size: Floats,
     loops: Integers,
     problem: Integers,
+    given: bool,
     chain: Integers,
     ways: Floats,
     spatial: Floats,
@@ -337,6 +278,8 @@ def evaluate_range(
 ) -> None:
     """Evaluate orders `low` to `high`; order `i` is of problem `problem[i]`; one row of results an order.
 
+    Memories hold the prefixes of least energy, and `prefix` gets them; where `given`, those that it has.
+
     `outcome` (i, 8) gets energy, the same without MACs (both in pJ), cycles, the level that is too small or
     -1, and the parts of the cycles.
     """
@@ -344,10 +287,18 @@ def evaluate_range(
         p = problem[i]
         row = Row(chain[p], ways[p], spatial[p], scalars[p], levels[p])
         if i == low or p != problem[i - 1]:
-            prepare(row, scratch)
-        measure(order_dim[i], order_size[i], loops[i], row, False, scratch)
-        if switches[GREEDY] > 0:
-            tabulate(row, switches, scratch)
+            open_table(order_dim[i], order_size[i], loops[i], row, scratch)
+        if not number_order(order_dim[i], order_size[i], loops[i], scratch.orders[0], scratch):
+            outcome[i, 0] = np.nan
+            continue
+        place(scratch.orders[0], loops[i], row, switches, scratch)
+        measure(order_dim[i], order_size[i], loops[i], row, 0.0, scratch)
+        if given:
+            for operand in range(3):
+                for b in range(chain[p, HEADER, operand]):
+                    scratch.plan[PREFIX, operand, b] = prefix[i, operand, b]
+            fault = overfull(row, scratch)
+        elif switches[GREEDY] > 0:
             fault = allocate_greedy(row, scratch)
         else:
             _, fault = allocate_best(row, switches, scratch)
@@ -360,6 +311,6 @@ def evaluate_range(
         for operand in range(3):
             for b in range(chain[p, HEADER, operand]):
                 prefix[i, operand, b] = scratch.plan[PREFIX, operand, b]
-        outcome[i, 2] = cycles_of(
-            order_dim[i], order_size[i], loops[i], row, switches, scratch, outcome[i, 4:]
-        )  # fmt: skip
+        if switches[WHOLE_PES] > 0:
+            measure(order_dim[i], order_size[i], loops[i], row, switches[WHOLE_PES], scratch)
+        outcome[i, 2] = latency(order_dim[i], order_size[i], row, switches, scratch, outcome[i, 4:])

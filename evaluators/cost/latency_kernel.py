@@ -18,7 +18,6 @@ from evaluators.cost.layout import (
     BITS,
     CAPACITY,
     CONTEXT,
-    COVER,
     DEMAND,
     DIRECTIONS,
     DUE,
@@ -27,7 +26,6 @@ from evaluators.cost.layout import (
     HALO_ONCE,
     HEADER,
     HELD_BITS,
-    HIDDEN,
     LEVEL_COUNT,
     LOOPS,
     MAC_CYCLES,
@@ -50,7 +48,6 @@ from evaluators.cost.layout import (
     REAL,
     RESERVED,
     SLACK,
-    TILES,
     TIMES,
     TOP_IRRELEVANT,
     USED,
@@ -68,47 +65,7 @@ from evaluators.cost.layout import (
     irrelevant,
     relevant,
 )
-
-
-@jit
-def window_union(windows: Floats, members: int) -> float:
-    """Return how much of the longest period is covered by windows open for part of their periods.
-
-    The first `members` columns of the rows `PERIODS` and `OPEN` of `windows` describe them; its other rows
-    are working memory. All windows start together and shorter periods divide longer ones. With U_i the cover
-    of windows 0..i over period i: U_i = A_i + (P_i / P_{i-1}) U_{i-1} - cover_{i-1}(A_i).
-    """
-    for i in range(members):
-        windows[RANK, i] = i
-        k = i
-        while k > 0 and windows[PERIODS, int(windows[RANK, k])] < windows[PERIODS, int(windows[RANK, k - 1])]:
-            swapped = windows[RANK, k]
-            windows[RANK, k] = windows[RANK, k - 1]
-            windows[RANK, k - 1] = swapped
-            k -= 1
-    for rank in range(members):
-        own = int(windows[RANK, rank])
-        windows[COVER, rank] = windows[OPEN, own]
-        windows[HIDDEN, rank] = 0.0  # what shorter windows cover inside the open part of this one
-        if rank == 0:
-            continue
-        x = windows[OPEN, own]
-        inside = 0.0
-        below = rank - 1
-        while below >= 0:
-            at = int(windows[RANK, below])
-            repeats = np.floor(x / windows[PERIODS, at])
-            inside += repeats * windows[COVER, below]
-            x -= repeats * windows[PERIODS, at]
-            if x <= windows[OPEN, at]:
-                inside += x
-                break
-            inside += windows[OPEN, at] - windows[HIDDEN, below]
-            below -= 1
-        ratio = windows[PERIODS, own] / windows[PERIODS, int(windows[RANK, rank - 1])]
-        windows[HIDDEN, rank] = inside
-        windows[COVER, rank] += ratio * windows[COVER, rank - 1] - inside
-    return float(windows[COVER, members - 1])
+from evaluators.cost.windows import window_union
 
 
 @jit
@@ -164,7 +121,7 @@ def _contents(
     amounts: Floats,
 ) -> None:
     """Fill in period, repetitions and data of an operand's transfers, in bits for now (column `REAL`)."""
-    chain, ways, tables, lines = row.chain, row.ways, scratch.tables, scratch.lines
+    chain, ways, tiles, lines = row.chain, row.ways, scratch.tiles, scratch.lines
     marks, plan = scratch.marks, scratch.plan
     accumulates = operand == chain[HEADER, ACCUMULATED]
     loops = scratch.state[LOOPS, 0]
@@ -180,12 +137,10 @@ def _contents(
         m = chain[operand, b]
         own = plan[CONTEXT, operand, b]
         partial = accumulates and (marks[DUE, 0, held] > 0 or plan[DUE_AXES, 0, b] > 0)
-        high_tile = tables[TILES, operand, own, held if b > 0 else 0]
+        high_tile = tiles[operand, own, held if b > 0 else 0]
         if b > 0 and switches[HALO_ONCE] == 0:
             lower_own = plan[CONTEXT, operand, b - 1]
-            high_tile = low_tile * np.round(
-                tables[TILES, operand, own, 0] / tables[TILES, operand, lower_own, 0]
-            )
+            high_tile = low_tile * np.round(tiles[operand, own, 0] / tiles[operand, lower_own, 0])
         for end in range(1 if b == 0 else 2):
             level = m if end == 0 else chain[operand, b - 1]
             direction = toward if end == 0 else away
@@ -208,7 +163,7 @@ def _contents(
         while i >= below and irrelevant(operand, order_dim[i]):
             amounts[TOP_IRRELEVANT, operand, b + 1] *= order_size[i]
             i -= 1
-        low_tile = tables[TILES, operand, own, held]
+        low_tile = tiles[operand, own, held]
         due = accumulates and (marks[DUE, 0, held] > 0 or plan[DUE_AXES, 0, b] > 0)
         resting = low_tile * (psum_bits if due else ways[BITS, operand, m])
         amounts[HELD_BITS, operand, b] = resting
@@ -261,7 +216,7 @@ def _windows(
 @jit
 def _port_stall(m: int, reads: bool, writes: bool, activity: Floats, windows: Floats) -> float:
     """Return the stall of one port of a memory: positive where its transfers do not fit their windows."""
-    members = 0
+    members = int(np.int64(0))
     late = 0.0
     early = 0.0
     open_cycles = 0.0
@@ -376,7 +331,7 @@ def _port_loading(
 ) -> None:
     """Fill `cycles` (o, m, direction) with what loading takes on one port of memory `m`."""
     demand = 0.0
-    members = 0
+    members = int(np.int64(0))
     for place in range(3 * DIRECTIONS):
         operand, direction = place // DIRECTIONS, place % DIRECTIONS
         entry = activity[operand, m, direction]

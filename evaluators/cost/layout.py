@@ -65,23 +65,30 @@ UNITS, BITS = range(2)
 class Scratch(NamedTuple):
     """Working memory of one search; few arrays, because each costs compiling time in every function.
 
-    `tables` (4, o, m, l + 1): of every prefix, the footprint (`TILES`), the energy of all transfers to the
-    next memory (`TRANSFER`), the bits occupied with sums final (`REST`) and not (`SUMS`).
-    `lines` (5, o, l + 1): energy and bits of an operand's prefixes at the level at hand (`VALUE`, `HELD`),
-    least energy below it (`INNER`); in their first rows iterations outside a prefix (`OUTSIDE`), and per
-    level how many units hold sums of one element (`COPIES`).
-    `marks` (3, o, l + 1): the prefix with the irrelevant loops just above it (`MERGED`); in their first rows
-    whether a reduction is outside (`DUE`), and a running minimum (`LEAST`).
-    `plan` (3, o, m): first level of the chain with the same unrolling below it (`CONTEXT`), the prefix held
-    (`PREFIX`), in its first row whether an axis above adds partial sums (`DUE_AXES`).
-    `picks` (o, m, l + 1): the choice behind `INNER`. `state` (5, o): see `allocation`; the last row begins
-    with the number of loops. `extents` (d,): loop extents. `activity`, `cycles`, `amounts`, `windows`: see
-    `latency_kernel`. `trial_dim`, `trial_size` (2, l): orders at work. `random` (1,): generator's state.
+    `blocks` (room,): the flat table of `evaluators.cost.blocks`; `steps` (2, d, k) and `factors` (3, f): how
+    blocks are found in it; `factor_size` (f,).
+    `lines` (8, o, l + 1): energy and bits of an operand's prefixes at the level at hand (`VALUE`, `HELD`),
+    least value up to each prefix (`INNER`); in their first rows iterations outside a prefix (`OUTSIDE`), and
+    per level how many units hold sums of one element (`COPIES`); per level of an operand's chain the elements
+    of the unrolling alone but for sliding windows (`UNROLLED`), with them (`FIRST`), and of all loops
+    (`WHOLE`).
+    `marks` (5, o, l + 1): the prefix with the irrelevant loops just above it (`MERGED`), and its block
+    (`MERGED_AT`); in their first rows whether a reduction is outside (`DUE`), a prefix's
+    block (`AT`); per level of an operand's chain its first column in a block (`COLUMN`).
+    `tiles` (o, m, l + 1): the footprint of every prefix. `plan` (3, o, m): first level of the chain with the
+    same unrolling below it (`CONTEXT`), the prefix held (`PREFIX`), in its first row whether an axis above
+    adds partial sums (`DUE_AXES`). `picks` (o, m, l + 1): the prefix behind `INNER`. `state` (6, 4): see
+    `allocation` and `blocks`. `extents` (3, d): of the block at hand, of all loops,
+    and what the array unrolls of them. `activity`, `cycles`,
+    `amounts`, `windows`: see `latency_kernel`. `orders` (4, l): orders at work, as numbers of factors.
+    `random` (1,): generator's state.
     """
 
-    tables: Floats
+    blocks: Floats
+    steps: Integers
     lines: Floats
     marks: Integers
+    tiles: Floats
     plan: Integers
     picks: Integers
     state: Integers
@@ -90,35 +97,45 @@ class Scratch(NamedTuple):
     cycles: Floats
     amounts: Floats
     windows: Floats
-    trial_dim: Integers
-    trial_size: Floats
+    factors: Integers
+    factor_size: Floats
+    orders: Integers
     random: npt.NDArray[np.uint64]
 
 
-TILES, TRANSFER, REST, SUMS = range(4)
-VALUE, HELD, INNER, OUTSIDE, COPIES = range(5)
-MERGED, DUE, LEAST = range(3)
+VALUE, HELD, INNER, OUTSIDE, COPIES, UNROLLED, FIRST, WHOLE = range(8)
+MERGED, DUE, AT, MERGED_AT, COLUMN = range(5)
 CONTEXT, PREFIX, DUE_AXES = range(3)
-DEPTH, START, FIXED, MEMBERS, LOOPS = range(5)
+DEPTH, START, FIXED, MEMBERS, LOOPS, TABLE = range(6)
+COLUMNS, STAMP, FACTORS, EVERY = range(4)  # columns of the state's row `TABLE`
+EXTENT, TOTAL, INSIDE = range(3)
+PRIME, STEP = range(2)
+FACTOR_DIM, FACTOR_STEP, FACTOR_MASK = range(3)
+PRIMES: Final = 10  # no more distinct ones in any product below 2^32
+FACTOR_ROOM: Final = 128
+BLOCK_ROOM: Final = 1 << 20  # floats: 8 MB, of which only what is written takes memory
 
 
 def new_scratch() -> Scratch:
     """Return working memory of the largest size."""
     n = MAX_LOOPS + 1
     return Scratch(
-        tables=np.zeros((4, 3, MAX_LEVELS, n)),
-        lines=np.zeros((5, 3, n)),
-        marks=np.zeros((3, 3, n), np.int64),
+        blocks=np.zeros(BLOCK_ROOM),
+        steps=np.zeros((2, DIMS, PRIMES), np.int64),
+        lines=np.zeros((8, 3, n)),
+        marks=np.zeros((5, 3, n), np.int64),
+        tiles=np.zeros((3, MAX_LEVELS, n)),
         plan=np.zeros((3, 3, MAX_LEVELS), np.int64),
         picks=np.zeros((3, MAX_LEVELS, n), np.int64),
-        state=np.zeros((5, 3), np.int64),
-        extents=np.ones(DIMS),
+        state=np.zeros((6, 4), np.int64),
+        extents=np.ones((3, DIMS)),
         activity=np.zeros((3, MAX_LEVELS, DIRECTIONS, ACTIVITY_COLUMNS)),
         cycles=np.zeros((3, MAX_LEVELS, DIRECTIONS)),
         amounts=np.zeros((4, 3, MAX_LEVELS + 1)),
         windows=np.zeros((5, 3 * DIRECTIONS)),
-        trial_dim=np.zeros((2, MAX_LOOPS), np.int64),
-        trial_size=np.ones((2, MAX_LOOPS)),
+        factors=np.zeros((3, FACTOR_ROOM), np.int64),
+        factor_size=np.zeros(FACTOR_ROOM),
+        orders=np.zeros((4, MAX_LOOPS), np.int64),
         random=np.zeros(1, np.uint64),
     )
 

@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from enum import Enum
 from functools import lru_cache
 
 import numpy as np
 
 from evaluators.cost import kernel, layout
 from evaluators.cost.compiled import exclusive
-from evaluators.cost.problem import OPERANDS, Floats, Packed, Problem, mac_work, pack
+from evaluators.cost.problem import OPERANDS, Floats, Packed, Problem, join, pack
 from evaluators.cost.report import Infeasible, LoopMapping
+from evaluators.cost.settings import ZIGZAG, Effort, MappingObjective, Switches
 from evaluators.cost.spatial import (
     NEARLY_AS_FAST,
     SpatialMapping,
@@ -26,83 +26,11 @@ from evaluators.cost.spatial import (
 )
 from hw_templates.accelerator import LOOPS, Accelerator
 
+__all__ = ["ZIGZAG", "Effort", "Mapped", "MappingObjective", "Switches", "map_all", "search"]
+
 WIDE = 64  # spatial mappings that are tried where none of the fastest fits
 NEARLY_AS_GOOD = 1.1  # a brief search misjudges a spatial mapping by about a tenth
-_TIE = 1e-9  # relative: what counts as equal
 _LEAST_PER_THREAD = 64  # fewer problems are not worth starting a thread for
-
-
-class MappingObjective(Enum):
-    """What decides among spatial mappings; loop orders are always searched for least energy."""
-
-    ENERGY = "energy"
-    LATENCY = "latency"
-    EDP = "energy_delay_product"
-
-    def of(self, energy_pj: Floats, cycles: Floats) -> Floats:
-        """Return the objective of mappings; the other quantity decides between equals."""
-        if self is MappingObjective.ENERGY:
-            return energy_pj * (1 + _TIE * (1 - 1 / (1 + cycles)))
-        if self is MappingObjective.LATENCY:
-            return cycles * (1 + _TIE * (1 - 1 / (1 + energy_pj)))
-        return energy_pj * cycles
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Switches:
-    """What cost models disagree on; the defaults are what this tool counts.
-
-    `pin_holding`: an operand that the array reads again and again is read once, and held at the memory's
-    output (ZigZag's `access_same_data_considered_as_no_access`).
-    `read_back_first`: a partial sum is read back as often as it is written (ZigZag); otherwise the first
-    visit finds nothing to read (Timeloop; Chen et al., ISCA 2016, Eq. 4).
-    `halo_once`: input rows that neighbouring PEs share are read from the shared memory once; otherwise the
-    tile of one PE is multiplied by a rounded number of tiles (ZigZag).
-    `whole_pes`: where a loop does not fill its axis evenly, latency counts the data of the average number of
-    active PEs, rounded down (ZigZag); otherwise of the average itself.
-    `greedy_allocation`: memories take the longest prefixes of the order that fit (LOMA); otherwise those of
-    least energy.
-    """
-
-    pin_holding: bool = True
-    read_back_first: bool = False
-    halo_once: bool = True
-    whole_pes: bool = False
-    greedy_allocation: bool = False
-
-    def to_array(self) -> Floats:
-        """Return the kernel's switch row."""
-        flags = (
-            self.pin_holding,
-            self.read_back_first,
-            self.halo_once,
-            self.whole_pes,
-            self.greedy_allocation,
-        )
-        return np.array(flags, dtype=np.float64)
-
-
-ZIGZAG = Switches(
-    pin_holding=True, read_back_first=True, halo_once=False, whole_pes=True, greedy_allocation=True
-)
-"""The switches with which ZigZag 3.9.1 counts."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Effort:
-    """How hard the mapper looks.
-
-    The `spatial_mappings` with the fewest cycles compete with `screening` orders each; for the best of them,
-    and up to `finalists` in all that are within a tenth of it, `orders` are evaluated, first with at most
-    `coarse_factors` loops, then with at most `loop_factors`.
-    """
-
-    orders: int = 500
-    screening: int = 30
-    loop_factors: int = 12
-    coarse_factors: int = 7
-    spatial_mappings: int = 6
-    finalists: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,59 +87,73 @@ def map_all(
 ) -> list[Mapped]:
     """Return the best mapping found of every row; equal rows are searched once."""
     effort = effort or Effort()
-    unique = list(dict.fromkeys(rows))
-    options, owner = _promising(unique, objective, effort, switches or Switches())
-    found = search(options, effort=effort, switches=switches or Switches())
+    numbers: dict[Row, int] = {}
+    which = [numbers.setdefault(row, len(numbers)) for row in rows]
+    unique = list(numbers)
+    options, owner, packed = _promising(unique, objective, effort, switches or Switches())
+    found = search_packed(packed, effort=effort, switches=switches or Switches())
     best = _best(objective.of(found.outcome[:, 0], found.outcome[:, 2]), owner, 1)
-    mapped = {row: unpack(found, best[i][0], *options[best[i][0]]) for i, row in enumerate(unique)}
-    return [mapped[row] for row in rows]
+    mapped = [unpack(found, best[i][0], *options[best[i][0]]) for i in range(len(unique))]
+    return [mapped[i] for i in which]
 
 
 def _promising(
     unique: Sequence[Row], objective: MappingObjective, effort: Effort, switches: Switches
-) -> tuple[list[Option], list[int]]:
-    """Return rows with their most promising spatial mappings, and which row each option belongs to.
+) -> tuple[list[Option], list[int], Packed]:
+    """Return rows with their most promising spatial mappings, which row each belongs to, and all packed.
 
     Where none of the fastest fits the memories (an adder tree cannot add what belongs to different results,
     as filter rows do in an input gradient), slower ones are tried too.
     """
-    chosen: dict[int, list[Option]] = {}
+    chosen: list[Option] = []
+    owner: list[int] = []
+    parts: list[Packed] = []
+    left = list(range(len(unique)))
     for limit, slack in ((effort.spatial_mappings, NEARLY_AS_FAST), (WIDE, math.inf)):
         options: list[Option] = []
-        owner: list[int] = []
-        for index, (problem, chip) in enumerate(unique):
-            if index in chosen:
-                continue
+        owners: list[int] = []
+        for index in left:
+            problem, chip = unique[index]
             sizes = sizes_of(problem.nest)
             for mapping in halved_candidates(chip.axes, sizes, problem.accumulated, limit, slack):
                 options.append((problem, chip, mapping))
-                owner.append(index)
+                owners.append(index)
         if options:
-            chosen |= _screened(options, owner, objective, effort, switches)
-    for index, (problem, chip) in enumerate(unique):
-        if index not in chosen:  # nothing fits: the search says which level is too small
-            mapping = candidates(chip.axes, sizes_of(problem.nest), problem.accumulated, 1)[0]
-            chosen[index] = [(problem, chip, mapping)]
-    owned = [(option, index) for index in range(len(unique)) for option in chosen[index]]
-    return [option for option, _ in owned], [index for _, index in owned]
+            packed = pack(options)
+            kept = _screened(packed, owners, objective, effort, switches)
+            chosen += [options[option] for option in kept]
+            owner += [owners[option] for option in kept]
+            parts.append(packed.select(kept))
+            left = sorted(set(left) - set(owner))
+    if left:  # nothing fits: the search says which level is too small
+        options = []
+        for index in left:
+            problem, chip = unique[index]
+            (mapping,) = candidates(chip.axes, sizes_of(problem.nest), problem.accumulated, 1)
+            options.append((problem, chip, mapping))
+        chosen += options
+        owner += left
+        parts.append(pack(options))
+    return chosen, owner, join(parts)
 
 
 def _screened(
-    options: Sequence[Option],
+    packed: Packed,
     owner: Sequence[int],
     objective: MappingObjective,
     effort: Effort,
     switches: Switches,
-) -> dict[int, list[Option]]:
+) -> list[int]:
     """Return the finalists of each owner that has an option that fits, after a search of little effort."""
     brief = replace(effort, orders=effort.screening, loop_factors=effort.coarse_factors)
-    found = search(options, effort=brief, switches=switches)
+    copied = replace(packed, order_dim=packed.order_dim.copy(), order_size=packed.order_size.copy())
+    found = search_packed(replace(copied, loops=packed.loops.copy()), effort=brief, switches=switches)
     score = objective.of(found.outcome[:, 0], found.outcome[:, 2])
-    kept = {}
-    for index, ranked in _best(score, owner, effort.finalists).items():
+    kept = []
+    for ranked in _best(score, owner, effort.finalists).values():
         limit = score[ranked[0]] * NEARLY_AS_GOOD
         if score[ranked[0]] < math.inf:
-            kept[index] = [options[option] for option in ranked if score[option] <= limit]
+            kept += [option for option in ranked if score[option] <= limit]
     return kept
 
 
@@ -245,7 +187,7 @@ def search(
     switches: Switches,
 ) -> Found:
     """Search the loop orders of every option in one call of the kernel."""
-    return search_packed(pack(options, effort.loop_factors), effort=effort, switches=switches)
+    return search_packed(pack(options), effort=effort, switches=switches)
 
 
 def search_packed(packed: Packed, *, effort: Effort, switches: Switches) -> Found:
@@ -295,6 +237,7 @@ def _run(
         flags,
         effort.orders,
         effort.coarse_factors,
+        effort.loop_factors,
         scratch,
     )
     kernel.evaluate_range(
@@ -304,6 +247,7 @@ def _run(
         packed.order_size,
         packed.loops,
         np.arange(len(packed.loops)),
+        False,
         packed.chain,
         packed.ways,
         packed.spatial,
@@ -352,31 +296,33 @@ def unpack(found: Found, p: int, problem: Problem, chip: Accelerator, spatial: S
     packed = found.packed
     n_levels = len(chip.memories)
     loops = int(packed.loops[p])
-    order = tuple((LOOPS[int(packed.order_dim[p, i])], int(packed.order_size[p, i])) for i in range(loops))
-    work = mac_work(chip, problem)
+    sizes = packed.order_size[p, :loops].tolist()
+    order = tuple(
+        (LOOPS[dim], int(size)) for dim, size in zip(packed.order_dim[p, :loops].tolist(), sizes, strict=True)
+    )
+    outcome = found.outcome[p].tolist()
+    scalars = packed.scalars[p].tolist()
     infeasible = None
-    if found.outcome[p, 3] >= 0:
-        infeasible = missing_room(chip, problem, int(found.outcome[p, 3]))
-    compute = float(np.prod(packed.order_size[p, :loops])) * work.cycles * work.executed
+    if outcome[3] >= 0:
+        infeasible = missing_room(chip, problem, int(outcome[3]))
+    names = [memory.name for memory in chip.memories]
+    chain, prefix = packed.chain[p].tolist(), found.prefix[p].tolist()
     held = {
-        operand.value: tuple(
-            (chip.memories[int(packed.chain[p, o, j])].name, int(found.prefix[p, o, j]))
-            for j in range(int(packed.chain[p, layout.HEADER, o]))
-        )
+        operand.value: tuple((names[chain[o][j]], prefix[o][j]) for j in range(chain[layout.HEADER][o]))
         for o, operand in enumerate(OPERANDS)
     }
     return Mapped(
         problem=problem,
         spatial=spatial,
-        compute_cycles=compute,
-        latency_cycles=float(found.outcome[p, 2]),
-        stall_cycles=float(found.outcome[p, 5]),
-        loading_cycles=float(found.outcome[p, 6]),
-        unloading_cycles=float(found.outcome[p, 7]),
-        executed_macs=problem.nest.macs * work.executed,
-        mac_energy_pj=float(packed.scalars[p, layout.MAC_PJ]),
-        reads=tuple(tuple(map(float, row[:n_levels])) for row in found.reads[p]),
-        writes=tuple(tuple(map(float, row[:n_levels])) for row in found.writes[p]),
+        compute_cycles=math.prod(sizes) * scalars[layout.MAC_CYCLES] * scalars[layout.EXECUTED],
+        latency_cycles=outcome[2],
+        stall_cycles=outcome[5],
+        loading_cycles=outcome[6],
+        unloading_cycles=outcome[7],
+        executed_macs=problem.nest.macs * scalars[layout.EXECUTED],
+        mac_energy_pj=scalars[layout.MAC_PJ],
+        reads=tuple(map(tuple, found.reads[p, :, :n_levels].tolist())),
+        writes=tuple(map(tuple, found.writes[p, :, :n_levels].tolist())),
         mapping=LoopMapping(spatial=spatial.axes, order=order, held=held),
         infeasible=infeasible,
     )

@@ -195,7 +195,7 @@ class _Batch:
         chip, reserved = self.tasks.chip[options.task], self.tasks.reserved_bits[options.task]
         scalars, of_scalars = self._scalars(table.macs.of[chip], self.tasks.problem[options.task])
         rows = _Rows(
-            geometries=pack([self.geometries.rows[number] for number in geometry], effort.loop_factors),
+            geometries=pack([self.geometries.rows[number] for number in geometry]),
             geometry=of_geometry,
             scalars=scalars,
             scalar=of_scalars,

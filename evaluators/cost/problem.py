@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
-from math import ceil, log2, prod
+from math import ceil, gcd, log2, prod
 
 import numpy as np
 import numpy.typing as npt
@@ -131,6 +131,25 @@ class Packed:
     scalars: Floats
     levels: Floats
 
+    def select(self, rows: Sequence[int]) -> Packed:
+        """Return some of the problems, as copies."""
+        chosen = np.array(rows, np.int64)
+        return Packed(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+
+def join(parts: Sequence[Packed]) -> Packed:
+    """Return the problems of all parts, one part after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return pack([])
+    return Packed(
+        **{
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(Packed)
+        }
+    )
+
 
 def level_numbers(level: MemoryLevel) -> list[float]:
     """Return the kernel's row of a memory level."""
@@ -229,6 +248,7 @@ def pack(
 ) -> Packed:
     """Return the arrays for `rows`, with every loop order in its unsearched, canonical state."""
     n = len(rows)
+    axes = max((len(accelerator.axes) for _, accelerator, _ in rows), default=1)
     packed = Packed(
         order_dim=np.zeros((n, layout.MAX_LOOPS), np.int64),
         order_size=np.ones((n, layout.MAX_LOOPS)),
@@ -239,24 +259,30 @@ def pack(
         scalars=np.ones((n, layout.SCALARS)),
         levels=np.zeros((n, layout.MAX_LEVELS, layout.LEVEL_COLUMNS)),
     )
-    before: tuple[Problem, Accelerator] | None = None
+    shares = np.ones((n, axes, layout.DIMS))
+    below = np.zeros((n, 3, layout.MAX_LEVELS, axes), np.bool_)
+    same_problem = np.arange(n)  # the first row of the same problem, which has what its mappings share
     for p, (problem, accelerator, mapping) in enumerate(rows):
-        if before is not None and before[0] is problem and before[1] is accelerator:  # another mapping of it
-            packed.chain[p] = packed.chain[p - 1]
-            packed.ways[p, layout.BITS] = packed.ways[p - 1, layout.BITS]
-            packed.scalars[p] = packed.scalars[p - 1]
-            packed.levels[p] = packed.levels[p - 1]
+        if p and rows[p - 1][0] is problem and rows[p - 1][1] is accelerator:
+            same_problem[p] = same_problem[p - 1]
         else:
             _pack_problem(packed, p, problem, accelerator)
-        _pack_mapping(packed, p, problem, accelerator, mapping, loop_limit)
-        before = (problem, accelerator)
+            for o, levels in enumerate(_chains(accelerator, problem.accumulated, problem.resident)[1]):
+                for j, under in enumerate(levels):
+                    below[p, o, j, list(under)] = True
+        _pack_mapping(packed, p, problem, mapping, loop_limit, shares[p])
+    for shared in (packed.chain, packed.ways, packed.scalars, packed.levels, below):
+        shared[:] = shared[same_problem]
+    packed.spatial[:] = np.where(below[..., None], shares[:, None, None], 1.0).prod(axis=3)
+    above = np.where(below, 1.0, shares.prod(axis=2)[:, None, None]).prod(axis=3)
+    packed.ways[:, layout.UNITS] = np.maximum(1.0, np.round(above))
     return packed
 
 
 def _pack_mapping(
-    packed: Packed, p: int, problem: Problem, chip: Accelerator, mapping: SpatialMapping, loop_limit: int
+    packed: Packed, p: int, problem: Problem, mapping: SpatialMapping, loop_limit: int, shares: Floats
 ) -> None:
-    """Fill in what depends on the spatial mapping: the loops that are left, unrolling, active units."""
+    """Fill in what depends on the spatial mapping: loops that are left, the `shares` (axes, d) unrolled."""
     sizes = sizes_of(problem.nest)
     temporal = mapping.temporal(sizes)
     factors = loop_factors(temporal, loop_limit)
@@ -265,16 +291,9 @@ def _pack_mapping(
     packed.loops[p] = len(factors)
     if factors:
         packed.order_dim[p, : len(factors)], packed.order_size[p, : len(factors)] = zip(*factors, strict=True)
-    _, below = _chains(chip, problem.accumulated, problem.resident)
-    effective = effective_factors(mapping, sizes, temporal)
-    active = [prod(share for _, share in axis) for axis in effective]
-    for o in range(3):
-        for j, axes in enumerate(below[o]):
-            for axis in axes:
-                for dim, share in effective[axis]:
-                    packed.spatial[p, o, j, dim] *= share
-            above = prod(share for axis, share in enumerate(active) if axis not in axes)
-            packed.ways[p, layout.UNITS, o, j] = max(1.0, round(above))
+    for axis, unrolled in enumerate(effective_factors(mapping, sizes, temporal)):
+        for dim, share in unrolled:
+            shares[axis, dim] *= share
 
 
 def _pack_problem(packed: Packed, p: int, problem: Problem, chip: Accelerator) -> None:
@@ -286,10 +305,10 @@ def _pack_problem(packed: Packed, p: int, problem: Problem, chip: Accelerator) -
     for o in range(3):
         packed.chain[p, layout.HEADER, o] = len(chains[o])
         packed.chain[p, o, : len(chains[o])] = chains[o]
-    for m, level in enumerate(chip.memories):
-        for o in range(3):
-            stored = problem.storage[o]
-            packed.ways[p, layout.BITS, o, m] = stored.compressed_bits if level.compressed else stored.bits
+    for o, stored in enumerate(problem.storage):
+        packed.ways[p, layout.BITS, o, : len(chip.memories)] = [
+            stored.compressed_bits if level.compressed else stored.bits for level in chip.memories
+        ]
     stop = resident_level(chip)
     if stop is not None:
         packed.levels[p, stop, layout.RESERVED] = problem.reserved_bits
@@ -306,10 +325,10 @@ def scalars_of(problem: Problem, chip: Accelerator) -> tuple[float, ...]:
         work.executed,
         work.cycles,
         work.energy_pj * nest.macs,
-        nest.stride_y,
-        nest.stride_x,
-        nest.dilation_y,
-        nest.dilation_x,
+        nest.stride_y / gcd(nest.stride_y, nest.dilation_y),
+        nest.stride_x / gcd(nest.stride_x, nest.dilation_x),
+        nest.dilation_y / gcd(nest.stride_y, nest.dilation_y),
+        nest.dilation_x / gcd(nest.stride_x, nest.dilation_x),
         max(nest.iy, 1),
         max(nest.ix, 1),
         chip.pass_overhead_cycles,

@@ -5,15 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluators.cost.accesses import count
-from evaluators.cost.allocation import allocate_best
-from evaluators.cost.counting import measure, prepare, span
-from evaluators.cost.fixed import evaluate_orders, order_arrays, order_energies_pj
-from evaluators.cost.latency_kernel import window_union
-from evaluators.cost.layout import MAX_LEVELS, OPEN, PERIODS, Row, new_scratch
+from evaluators.cost.counting import span
+from evaluators.cost.fixed import (
+    evaluate_orders,
+    held_array,
+    mapping_energies_pj,
+    order_arrays,
+    order_energies_pj,
+)
+from evaluators.cost.layout import OPEN, PERIODS
 from evaluators.cost.mapper import ZIGZAG, Effort, Switches, map_all
-from evaluators.cost.problem import pack, prime_factors
+from evaluators.cost.problem import prime_factors
 from evaluators.cost.spatial import SpatialMapping, candidates, sizes_of
+from evaluators.cost.windows import window_union
 from evaluators.workload.graph import LoopNest, Operand
 from hw_templates import templates
 from tests.cost.cost_fakes import (
@@ -122,18 +126,10 @@ def test_the_allocators_energy_is_that_of_the_counts(nest, accumulated, name):
     accelerator = templates.load(name).build()
     task = problem(nest, accumulated)
     mapping = candidates(accelerator.axes, sizes_of(nest), accumulated, 1)[0]
-    packed = pack([(task, accelerator, mapping)])
-    row = Row(packed.chain[0], packed.ways[0], packed.spatial[0], packed.scalars[0], packed.levels[0])
-    flags = Switches().to_array()
-    scratch = new_scratch()
-    prepare(row, scratch)
-    dims, sizes, counts = order_arrays(every_order(task, accelerator, mapping)[:6])
-    for i in range(len(counts)):
-        measure(dims[i], sizes[i], counts[i], row, False, scratch)
-        allocated_pj, fault = allocate_best(row, flags, scratch)
-        reads, writes = np.zeros((3, MAX_LEVELS)), np.zeros((3, MAX_LEVELS))
-        assert fault == -1
-        assert count(row, flags, scratch, reads, writes) == pytest.approx(allocated_pj, rel=1e-9)
+    orders = every_order(task, accelerator, mapping)[:6]
+    allocated_pj = order_energies_pj(task, accelerator, mapping, order_arrays(orders))
+    counted = evaluate_orders(task, accelerator, mapping, orders)
+    assert allocated_pj == pytest.approx([one.energy_pj(accelerator) for one in counted], rel=1e-9)
 
 
 @given(nest=nests, accumulated=passes, name=chips)
@@ -204,3 +200,40 @@ def test_many_orders_at_once_cost_what_each_costs_alone():
     together = order_energies_pj(task, accelerator, mapping, order_arrays(orders), threads=2)
     alone = [one.energy_pj(accelerator) for one in evaluate_orders(task, accelerator, mapping, orders)]
     assert together == pytest.approx(alone, rel=1e-12)
+
+
+@given(
+    nest=nests, accumulated=passes, name=chips, tight=st.booleans(), switches=st.sampled_from([None, ZIGZAG])
+)
+@settings(max_examples=30, deadline=None)
+def test_given_mappings_cost_what_the_slow_way_says(nest, accumulated, name, tight, switches):
+    """Allocations of other orders: some of them fit, others do not. Equal but for the order of summation."""
+    accelerator = templates.load(name).build()
+    task = problem(nest, accumulated)
+    mapping = candidates(accelerator.axes, sizes_of(nest), accumulated, 1)[0]
+    orders = every_order(task, accelerator, mapping)[:40]
+    allocated = evaluate_orders(task, accelerator, mapping, orders)
+    held = held_array(accelerator, [one.mapping for one in reversed(allocated)])
+    if tight:
+        level = next(memory for memory in accelerator.memories if len(memory.operands) == 3)
+        accelerator = with_capacity(accelerator, level.name, level.word_bits * 8)
+    slow = evaluate_orders(task, accelerator, mapping, orders, held=held, switches=switches)
+    expected = [np.inf if one.infeasible else one.energy_pj(accelerator) for one in slow]
+    fast = mapping_energies_pj(
+        task, accelerator, mapping, order_arrays(orders), held, switches=switches, threads=1
+    )
+    np.testing.assert_allclose(fast, expected, rtol=1e-14)
+
+
+def test_given_mappings_are_refused_where_orders_or_allocations_are_no_mapping():
+    mapping = candidates(chip().axes, sizes_of(SMALL), Operand.OUTPUT, 1)[0]
+    orders = every_order(problem(SMALL), chip(), mapping)[:2]
+    found = evaluate_orders(problem(SMALL), chip(), mapping, orders)
+    held = held_array(chip(), [one.mapping for one in found])
+    with pytest.raises(ValueError, match=r"held must be .* end with all loops"):
+        mapping_energies_pj(problem(SMALL), chip(), mapping, order_arrays(orders), held - 1)
+    with pytest.raises(ValueError, match="held must be"):
+        evaluate_orders(problem(SMALL), chip(), mapping, orders, held=held[:1])
+    dims, sizes, counts = order_arrays(orders)
+    with pytest.raises(ValueError, match=r"an order must cover what the array leaves.*but order 0 does not"):
+        mapping_energies_pj(problem(SMALL), chip(), mapping, (dims, sizes * 2, counts), held)

@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluators.cost.fixed import evaluate_orders
+from evaluators.cost.fixed import evaluate_orders, held_array, mapping_energies_pj, order_arrays
 from evaluators.cost.mapper import ZIGZAG, Effort, map_all, search
+from evaluators.cost.report import LoopMapping
 from tests.published import zigzag_reference as reference
 
 pytestmark = pytest.mark.skipif(
@@ -109,3 +110,48 @@ def test_our_whole_search_against_loma(loma):
     ratio = ratios([energy_pj(one, chip) for one, (_, chip) in zip(mapped, rows, strict=True)], loma)
     assert ratio.max() <= 1.02
     assert ratio.mean() <= 0.94
+
+
+def loma_mapping(best):
+    """Return the order and what each memory holds of a mapping that the file gives per operand and level."""
+    nested = best["temporal_mapping"]
+    order = [tuple(loop) for level in nested["O"] for loop in level]
+    held = {}
+    for operand, levels in nested.items():
+        assert [tuple(loop) for level in levels for loop in level] == order
+        counts = np.cumsum([len(level) for level in levels])
+        held[operand] = tuple((str(index), int(count)) for index, count in enumerate(counts))
+    return order, LoopMapping(spatial=(), order=tuple(order), held=held)
+
+
+def test_whole_mappings_of_lomas_search_cost_what_zigzag_says(loma):
+    """Order and allocation are ZigZag's own: its best mappings by energy, latency and their product."""
+    accelerators = chips(loma)
+    errors, slow_fast = [], []
+    for row in loma["rows"]:
+        chip, task, spatial = accelerators[row["config"]], reference.problem(row), reference.spatial(row)
+        wanted = list(row["best"].values())
+        mappings = [loma_mapping(best) for best in wanted]
+        orders = [order for order, _ in mappings]
+        held = held_array(chip, [mapping for _, mapping in mappings])
+        slow = evaluate_orders(task, chip, spatial, orders, held=held, switches=ZIGZAG)
+        fast = mapping_energies_pj(task, chip, spatial, order_arrays(orders), held, switches=ZIGZAG)
+        for best, one, energy in zip(wanted, slow, fast, strict=True):
+            dram = sum(one.reads[o][-1] + one.writes[o][-1] for o in range(3))
+            errors.append(
+                (
+                    energy / best["energy_pJ"] - 1,
+                    dram * chip.memories[-1].word_bits / sum(best["dram_bits"].values()) - 1,
+                    one.latency_cycles / best["latency_cycles"] - 1,
+                )
+            )
+            slow_fast.append(energy / energy_pj(one, chip) - 1)
+    energies, traffic, latencies = np.abs(np.array(errors)).T
+    assert len(energies) == 3 * 64
+    assert energies.mean() <= 0.0005
+    assert energies.max() <= 0.005
+    assert traffic.mean() <= 0.0005
+    assert traffic.max() <= 0.005
+    assert latencies.mean() <= 0.005
+    assert latencies.max() <= 0.02
+    assert np.abs(slow_fast).max() <= 1e-12
