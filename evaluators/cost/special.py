@@ -79,9 +79,12 @@ def with_special_units(row: CostRow, works: Iterator[tuple[SpecialUnit, Work]]) 
     """Return the row with the energy of special units, and the time that they add."""
     if row.infeasible is not None:
         return row
+    found = list(works)
+    if not found:
+        return row
     ledger = dict(row.energy_by_level_pj)
     stall_cycles = row.stall_cycles
-    for unit, work in works:
+    for unit, work in found:
         ledger[unit.kind.value] = {
             operand: operations * unit.energy_pj_per_operation for operand, operations in work.items()
         }
