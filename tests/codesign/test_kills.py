@@ -60,16 +60,23 @@ def finish(folder: RunFolder) -> None:
     assert start_driver(folder).wait(timeout=300) == 0, said(folder)
 
 
-def kill_a_worker(driver: subprocess.Popen[bytes], rng: random.Random) -> int:
-    """Kill one of the driver's workers some time after they are there; return how many were killed."""
+def kill_workers(driver: subprocess.Popen[bytes], rng: random.Random, most: int) -> int:
+    """Kill up to `most` of a driver's workers, one after the other; return how many were killed.
+
+    They stand apart in time, for a trial that loses three workers is given up, as it should be.
+    """
+    killed = 0
     try:
-        while not (workers := psutil.Process(driver.pid).children()):
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0.0, 1.5))
-        rng.choice(workers).kill()
+        process = psutil.Process(driver.pid)
+        while killed < most:
+            while not (workers := process.children()):
+                time.sleep(0.02)
+            time.sleep(rng.uniform(0.3, 2.0))
+            rng.choice(workers).kill()
+            killed += 1
     except psutil.Error:  # the driver was done before
-        return 0
-    return 1
+        pass
+    return killed
 
 
 def sweep_under_fire(
@@ -82,10 +89,11 @@ def sweep_under_fire(
         done = False
         while not done:
             driver = start_driver(folder)
-            if worker_kills > 0:
-                worker_kills -= kill_a_worker(driver, rng)
+            if worker_kills > 0 and rng.random() < 0.3:
+                worker_kills -= kill_workers(driver, rng, min(6, worker_kills))
+                time.sleep(1.0)
             try:
-                driver.wait(timeout=rng.uniform(0.1, 3.0) if driver_kills > 0 else 300)
+                driver.wait(timeout=rng.uniform(0.1, 4.0) if driver_kills > 0 else 300)
             except subprocess.TimeoutExpired:
                 driver.send_signal(signal.SIGKILL)
                 driver_kills -= 1
