@@ -38,6 +38,11 @@ def open_storage(address: str, journal: Path, *, to_read: bool = False) -> BaseS
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 return JournalStorage(JournalRedisBackend(address))
         return RDBStorage(address, heartbeat_interval=None)
+    except ImportError as error:
+        raise StorageError(
+            f"the storage {_without_password(address)!r} needs a driver that is not installed ({error}): "
+            "`pip install 'codesign[postgresql]'` (or mysql, redis); `storage: journal` needs none"
+        ) from error
     except Exception as error:  # every back end raises its own kind; the user needs one message
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StorageError(

@@ -119,6 +119,7 @@ def main(path: str) -> None:
             answers.write(json.dumps(described(worker)) + "\n")
         else:
             job = job_from_json(task["job"])
+            answers.write(json.dumps({"began": job.number}) + "\n")
             deliver(folder, worker.evaluate(job))
             answers.write(json.dumps({"finished": job.number}) + "\n")
 

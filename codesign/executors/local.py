@@ -37,6 +37,7 @@ class _Process:
     answers: IO[bytes]
     busy: Job | None = None
     since: float = 0.0
+    began: bool = False  # it said that it began the job
     ended: str | None = None  # why this executor killed it
     buffer: bytes = b""
 
@@ -76,9 +77,9 @@ class LocalProcesses:
         self._send(first, {"task": "describe"})
         while first in self._processes:
             for key, _ in self._selector.select(timeout=0.2):
-                answer = self._read(key.data)
-                if answer is not None and "layers" in answer:
-                    return answer["layers"]
+                for answer in self._read(key.data):
+                    if "layers" in answer:
+                        return answer["layers"]
         raise CodesignError(f"a worker process died at its start:\n{self._last_words()}")
 
     def submit(self, job: Job) -> None:
@@ -90,19 +91,33 @@ class LocalProcesses:
         """Return a job that is over, or None after `timeout_s`."""
         self._feed()
         for key, _ in self._selector.select(timeout=timeout_s):
-            process: _Process = key.data
-            job, crash = process.busy, None
-            answer = self._read(process)
-            if process not in self._processes:
-                crash = process.ended or f"its worker process died ({_how(process)})"
-            elif answer is None or "finished" not in answer:
-                continue
-            process.busy = None
+            finished = self._listen(key.data)
             self._feed()
-            if job is not None:
-                return Finished(number=job.number, stage=job.stage, crash=crash, again=process.ended is None)
+            if finished is not None:
+                return finished
         self._enforce()
         return None
+
+    def _listen(self, process: _Process) -> Finished | None:
+        """Take in what a worker says, or that it died; return its job if that is over."""
+        job, over, crash = process.busy, False, None
+        for answer in self._read(process):
+            if "began" in answer:
+                process.began, process.since = True, time.monotonic()
+            over = over or "finished" in answer
+        if over:
+            self._deaths_at_start = 0
+        elif process not in self._processes:
+            crash = process.ended or f"its worker process died ({_how(process)})"
+        else:
+            return None
+        process.busy = None
+        if job is None:
+            return None
+        if crash is not None and not process.began and process.ended is None:
+            self._queue.appendleft(job)  # no fault of the job, which the worker never saw
+            return None
+        return Finished(number=job.number, stage=job.stage, crash=crash, again=process.ended is None)
 
     def running(self) -> tuple[int, ...]:
         """Return the trials that the workers hold."""
@@ -143,7 +158,7 @@ class LocalProcesses:
         for process in self._processes:
             if process.busy is None and self._queue:
                 process.busy = self._queue.popleft()
-                process.since = time.monotonic()
+                process.since, process.began = time.monotonic(), False
                 self._send(process, {"task": "evaluate", "job": process.busy.to_json()})
 
     @staticmethod
@@ -156,26 +171,24 @@ class LocalProcesses:
         except BrokenPipeError:
             pass  # it is dead: its closed output is the next thing that is read
 
-    def _read(self, process: _Process) -> dict[str, JsonValue] | None:
-        """Return the worker's next answer; None where there is no whole one. A dead worker is replaced."""
+    def _read(self, process: _Process) -> list[dict[str, JsonValue]]:
+        """Return what a worker has said since; a dead one is replaced."""
         chunk = process.answers.read()
         if chunk == b"":
             self._bury(process)
-            return None
-        process.buffer += chunk or b""
-        if b"\n" not in process.buffer:
-            return None
-        line, process.buffer = process.buffer.split(b"\n", 1)
-        answer: dict[str, JsonValue] = json.loads(line)
-        if "error" in answer:
-            raise CodesignError(str(answer["error"]))
-        return answer
+            return []
+        *lines, process.buffer = (process.buffer + (chunk or b"")).split(b"\n")
+        answers: list[dict[str, JsonValue]] = [json.loads(line) for line in lines]
+        for answer in answers:
+            if "error" in answer:
+                raise CodesignError(str(answer["error"]))
+        return answers
 
     def _bury(self, process: _Process) -> None:
         self._selector.unregister(process.answers)
         self._processes.remove(process)
         _release(process)
-        if process.busy is None:
+        if not process.began:
             self._deaths_at_start += 1
             if self._deaths_at_start > 3 * self._count:
                 raise CodesignError(f"worker processes die at their start:\n{self._last_words()}")

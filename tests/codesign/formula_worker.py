@@ -20,6 +20,7 @@ def main(path: str) -> None:
     stages = folder.study().stages
     for line in sys.stdin:
         job = job_from_json(json.loads(line)["job"])
+        print(json.dumps({"began": job.number}), flush=True)
         time.sleep(NAP_S * (0.5 + job.number % 7 / 6))
         deliver(folder, Answer(result=formula_result(job, stages=stages, chips=2)))
         print(json.dumps({"finished": job.number}), flush=True)

@@ -89,8 +89,8 @@ def sweep_under_fire(
         done = False
         while not done:
             driver = start_driver(folder)
-            if worker_kills > 0 and rng.random() < 0.3:
-                worker_kills -= kill_workers(driver, rng, min(6, worker_kills))
+            if worker_kills > 0 and rng.random() < 0.5:
+                worker_kills -= kill_workers(driver, rng, min(3, worker_kills))
                 time.sleep(1.0)
             try:
                 driver.wait(timeout=rng.uniform(0.1, 4.0) if driver_kills > 0 else 300)
