@@ -31,7 +31,7 @@ from codesign.study_reader import parse_study
 from codesign.worker import Worker
 from evaluators.cache import CHECKPOINT, FACTS, WEIGHTS, Entry, Kind
 from search_spaces.choice import JsonValue
-from tests.codesign.conftest import STUDY, FormulaExecutor
+from tests.codesign.conftest import STUDY, FormulaExecutor, formula_result
 from tests.codesign.test_sweep import drawn, sweep_of, uninterrupted
 
 
@@ -40,7 +40,6 @@ class Formula:
 
     def __init__(self, study: StudyFile, *, cache: Path, directory: str) -> None:
         self._cache = cache
-        self._folder = RunFolder(path=cache)
 
     def warm_up(self) -> None:
         pass
@@ -52,7 +51,7 @@ class Formula:
         return (Entry(folder=self._cache, kind=Kind.HALF, digest=f"{job.number}"),)
 
     def evaluate(self, job: Job) -> Answer:
-        return Answer(result=FormulaExecutor(self._folder)._result(job))
+        return Answer(result=formula_result(job))
 
 
 class Checkpointed(Formula):
