@@ -14,6 +14,7 @@ import typer
 
 from codesign.compare_command import compare
 from codesign.cost_command import cost, crosscheck
+from codesign.doctor_command import doctor
 from codesign.inspection_command import inspect
 
 if TYPE_CHECKING:
@@ -350,3 +351,4 @@ app.command()(compare)
 app.command()(inspect)
 app.command()(cost)
 app.command()(crosscheck)
+app.command()(doctor)

@@ -13,13 +13,14 @@ import re
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from codesign.errors import ClusterError
 
 PROBE_S = 90.0  # our choice: importing Ray and connecting takes 3 s on an idle machine, 25 s on a busy one
+_NODE_S = 60.0  # our choice: a node starts a worker and imports torch
 _PORT_S = 5.0  # our choice: longer than any round trip
 _MARK = "codesign-ray-probe "
 DOCTOR = "`cosearch doctor --ray {address}` says more"
@@ -27,10 +28,17 @@ DOCTOR = "`cosearch doctor --ray {address}` says more"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Node:
-    """One living machine of a cluster."""
+    """One living machine of a cluster.
+
+    Args:
+        versions: of the packages that decide what a trial comes to; empty where nobody asked.
+        problem: why the machine could not be asked.
+    """
 
     address: str
     resources: dict[str, float]
+    versions: dict[str, str] = field(default_factory=dict)
+    problem: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,11 +70,12 @@ def use_token() -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
-def probe(address: str, timeout_s: float = PROBE_S) -> ClusterFacts:
+def probe(address: str, timeout_s: float = PROBE_S, *, on_nodes: bool = False) -> ClusterFacts:
     """Ask the cluster at an address who it is.
 
     Args:
         address: auto, HOST:PORT or ray://HOST:PORT.
+        on_nodes: also ask every node what is installed there.
 
     Raises:
         ClusterError: nobody answers there, it refuses us, or it is of another version.
@@ -74,7 +83,7 @@ def probe(address: str, timeout_s: float = PROBE_S) -> ClusterFacts:
     _check_port(address)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "codesign.ray_probe", address],
+            [sys.executable, "-m", "codesign.ray_probe", address, *(["nodes"] if on_nodes else [])],
             capture_output=True,
             text=True,
             errors="replace",
@@ -166,7 +175,21 @@ def _ray_version() -> str:
     return version("ray")
 
 
-def _main(address: str) -> None:
+def _versions() -> dict[str, str]:
+    """Return what is installed where this runs; raise where codesign cannot be imported."""
+    from importlib import import_module, metadata
+
+    import_module("codesign.worker")
+    found = {}
+    for package in ("codesign", "torch", "numpy"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _main(address: str, on_nodes: bool) -> None:
     use_token()
     import logging
 
@@ -175,6 +198,7 @@ def _main(address: str) -> None:
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     nodes = [
         {"address": str(node["NodeManagerAddress"]), "resources": dict(node["Resources"])}
+        | (_asked(node["NodeID"]) if on_nodes else {})
         for node in cast(Any, ray).nodes()
         if node["Alive"]
     ]
@@ -184,5 +208,20 @@ def _main(address: str) -> None:
     ray.shutdown()
 
 
+def _asked(node_id: str) -> dict[str, object]:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(node_id=node_id, soft=False)
+    remote = cast(Any, ray).remote(num_cpus=0, max_retries=0, scheduling_strategy=there)
+    asked = remote(_versions).remote()
+    try:
+        return {"versions": ray.get(asked, timeout=_NODE_S)}
+    except ray.exceptions.RayTaskError as error:
+        return {"problem": f"{type(error.cause).__name__}: {error.cause}"}
+    except ray.exceptions.RayError as error:
+        return {"problem": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+
+
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(sys.argv[1], "nodes" in sys.argv[2:])
