@@ -93,7 +93,7 @@ def _draw(factors: Integers, loops: int, start: int, row: Row, switches: Floats,
     least = np.inf
     for drawn in range(_DRAWN):
         start_order(start + drawn, factors, loops, trial, scratch)
-        score = score_of(trial, loops, row, switches, scratch)
+        score, _ = _climb(trial, loops, row, switches, 1, scratch)  # evaluates it, no more
         if score < least or drawn == 0:
             least = score
             for i in range(loops):
@@ -163,46 +163,27 @@ def _improve(
 
 
 @jit
-def search(
-    order_dim: Integers,
-    order_size: Floats,
-    loops: int,
-    row: Row,
-    switches: Floats,
-    budget: int,
-    coarse: int,
-    most: int,
-    scratch: Scratch,
-) -> int:
-    """Replace the order by the best found, of about `most` factors; return how many it has.
-
-    The batch's factors of two are left out at first and then join one by one, outermost: what is found for
-    twice a batch starts from what is found for the batch itself.
-    """
+def _without_doublings(order_dim: Integers, order_size: Floats, loops: int) -> int:
+    """Take the batch's factors of two out of an order; return how many factors are left."""
     kept = int(np.int64(0))
-    doublings = int(np.int64(0))
     for i in range(loops):
-        if order_dim[i] == B and order_size[i] == 2.0:
-            doublings += 1
-        else:
+        if order_dim[i] != B or order_size[i] != 2.0:
             order_dim[kept], order_size[kept] = order_dim[i], order_size[i]
             kept += 1
-    found = merge_factors(order_dim, order_size, kept, min(most, MAX_LOOPS - 1) if doublings > 0 else most)
-    found = _improve(
-        order_dim, order_size, found, row, switches, 0, budget, coarse, min(found, most), scratch
-    )
-    for _ in range(doublings):
-        at = -1
-        for i in range(found):
-            at = i if order_dim[i] == B else at
-        if at >= 0 and (found == MAX_LOOPS or (found >= most and at == found - 1)):
-            order_size[at] *= 2.0
-        else:
-            order_dim[found], order_size[found] = B, 2.0
-            found += 1
-        part = budget // _BATCH_SHARE
-        found = _improve(order_dim, order_size, found, row, switches, part // 2, part, coarse, most, scratch)
-    return found
+    return kept
+
+
+@jit
+def _doubled(order_dim: Integers, order_size: Floats, loops: int, most: int) -> int:
+    """Put one of the batch's factors of two outermost; return how many factors there are then."""
+    at = -1
+    for i in range(loops):
+        at = i if order_dim[i] == B else at
+    if at >= 0 and (loops == MAX_LOOPS or (loops >= most and at == loops - 1)):
+        order_size[at] *= 2.0
+        return loops
+    order_dim[loops], order_size[loops] = B, 2.0
+    return loops + 1
 
 
 @entry
@@ -225,11 +206,27 @@ def search_range(
 ) -> None:
     """Search problems `low` to `high` (leading axis of each array); orders become the best found.
 
-    `budget` orders a problem are evaluated, first of at most `coarse` factors, then of at most `most`.
+    `budget` orders a problem are evaluated, first of at most `coarse` factors, then of about `most`. The
+    batch's factors of two are left out at first and then join one by one, outermost: what is found for twice
+    a batch starts from what is found for the batch itself.
     """
     for p in range(low, high):
         row = Row(chain[p], ways[p], spatial[p], scalars[p], levels[p])
-        loops[p] = search(order_dim[p], order_size[p], loops[p], row, switches, budget, coarse, most, scratch)
+        dims, sizes = order_dim[p], order_size[p]
+        found = _without_doublings(dims, sizes, loops[p])
+        doublings = loops[p] - found
+        limit = min(most, MAX_LOOPS - 1) if doublings > 0 else most
+        found = merge_factors(dims, sizes, found, limit)
+        limit = min(found, most)
+        part, seeded = budget, 0
+        for stage in range(doublings + 1):
+            if stage > 0:
+                found = _doubled(dims, sizes, found, most)
+                limit = most
+                part = budget // _BATCH_SHARE
+                seeded = part // 2
+            found = _improve(dims, sizes, found, row, switches, seeded, part, coarse, limit, scratch)
+        loops[p] = found
 
 
 @entry

@@ -120,7 +120,7 @@ def _relative(mac: MacUnit, bits: float) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Packed:
-    """Problems as arrays; the leading axis of each counts problems (see `kernel.search_all`)."""
+    """Problems as arrays; the leading axis of each counts problems (see `kernel.search_range`)."""
 
     order_dim: Integers
     order_size: Floats

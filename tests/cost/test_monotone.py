@@ -84,7 +84,7 @@ def test_larger_buffers_double_batches_and_fewer_bits_on_300_larger_layers():
     assert larger.max() <= 1.08
     assert (narrower > ROUNDING).sum() <= 6
     assert narrower.max() <= 1.08
-    assert twice[~sums].max() <= ROUNDING  # held by construction: see `kernel.search`
+    assert twice[~sums].max() <= ROUNDING  # held by construction: see `kernel.search_range`
     # Two half batches of a weight gradient leave two tensors; adding them up is not part of either.
     assert (twice[sums] > 1.01).sum() <= 14
     assert twice[sums].max() <= 1.16
