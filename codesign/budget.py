@@ -74,13 +74,15 @@ class Meter:
             return f"{budget.training_minutes:g} minutes of training are spent"
         if budget.trainings is not None and self.trainings >= budget.trainings - _ROUNDING:
             return f"{budget.trainings} trainings are spent"
-        if budget.wall_minutes is not None and self._wall_s() >= 60 * budget.wall_minutes:
+        if budget.wall_minutes is not None and self.wall_s >= 60 * budget.wall_minutes:
             return f"{budget.wall_minutes:g} minutes are over"
         if budget.plateau is not None and self._flat():
             return f"the front did not grow over the last {budget.plateau.trials} trials"
         return None
 
-    def _wall_s(self) -> float:
+    @property
+    def wall_s(self) -> float:
+        """Wall time so far, over all sessions."""
         return self.wall_before_s + time.monotonic() - self._started
 
     def _flat(self) -> bool:

@@ -141,6 +141,9 @@ def status(run_dir: RunDir, as_json: Json = False) -> None:
     for name in ("completed", "stopped", "gated", "failed", "running", "interrupted", "trained", "front"):
         typer.echo(f"  {name:<12} {view[name]}")
     typer.echo(f"  {'hypervolume':<12} {view['hypervolume']:.4f}")
+    spent = view["training_s"]
+    if isinstance(spent, float) and spent > 0:
+        typer.echo(f"  {'training':<12} {duration(spent)} on all workers, {view['epochs']:g} epochs")
     wall = view["wall_s"]
     if isinstance(wall, float) and wall > 0:
         typer.echo(f"  {'wall time':<12} {duration(wall)}")
@@ -261,15 +264,27 @@ def report(
     run_dir: RunDir,
     out: Annotated[Path | None, typer.Option("--out", help="File (default: DIR/report.html).")] = None,
 ) -> None:
-    """Write the report: one HTML file that opens offline."""
+    """Write the report: one HTML file that opens offline.
+
+    The energy of chips that hardware sweeps found is worked out, layer by layer, where it is not there yet.
+    """
     from codesign.files import write_atomic
     from codesign.report import render
-    from codesign.report_data import report_data
+    from codesign.report_data import drawn_in_energy, report_data
     from codesign.run_folder import open_run
 
     folder = open_run(run_dir)
-    path = out or folder.report_path
-    write_atomic(path, render(report_data(folder, folder.study())))
+    path, question = out or folder.report_path, folder.study()
+    data = report_data(folder, question)
+    chips = [label for label in drawn_in_energy(data) if "." in label and label not in data.breakdowns]
+    if chips:
+        from codesign.chip_ledgers import write_ledgers
+
+        refused = write_ledgers(folder, question, chips)
+        for label, reason in refused.items():
+            typer.echo(f"no layer-by-layer energy of trial {label}: {reason}", err=True)
+        data = report_data(folder, question)
+    write_atomic(path, render(data))
     typer.echo(str(path))
 
 

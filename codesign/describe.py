@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from enum import Enum
 from functools import singledispatch
 
+from hw_templates import templates
+from hw_templates.accelerator import HardwareError
+from hw_templates.templates import Knob
+from search_spaces.accelerator import AcceleratorChoice, ParameterValue
 from search_spaces.choice import Choice
 from search_spaces.codes import CodedQuantization
 from search_spaces.design import Design, LayerDesign
 from search_spaces.quantization import FullPrecision, PostTraining, UniformQuantization
 from search_spaces.smartdeal import SmartDeal
 from search_spaces.sparsity import NM, Dense, Masks, RowPruned, Unstructured
+
+_ARRAY = ("pe_rows", "pe_columns")
+_CAPACITIES = {"_kib": "KiB", "_bytes": "B", "_bits": "bits"}  # suffix of a knob's name -> its unit
 
 
 def design_summary(design: Design) -> tuple[tuple[str, str], ...]:
@@ -26,9 +34,41 @@ def design_summary(design: Design) -> tuple[tuple[str, str], ...]:
 
 
 def accelerator_text(design: Design) -> str:
-    """Return the chip and the parameters that differ from its template."""
-    chosen = ", ".join(f"{name} {value}" for name, value in design.accelerator.parameters)
-    return design.accelerator.template + (f" ({chosen})" if chosen else "")
+    """Return the chip and what differs from its template, as in `eyeriss_like 12x28, global_buffer 64 KiB`.
+
+    Rows and columns of the array stand together where either differs.
+    """
+    template, given = design.accelerator.template, dict(design.accelerator.parameters)
+    every = accelerator_parameters(design.accelerator)
+    array = ""
+    if set(_ARRAY) & given.keys() and set(_ARRAY) <= every.keys():
+        array = f" {every[_ARRAY[0]]}x{every[_ARRAY[1]]}"
+        given = {name: value for name, value in given.items() if name not in _ARRAY}
+    units = {name: knob.unit for name, knob in _knobs(template).items()}
+    parts = [_parameter_text(name, value, units.get(name, "")) for name, value in given.items()]
+    return ", ".join([template + array, *parts])
+
+
+def accelerator_parameters(choice: AcceleratorChoice) -> dict[str, ParameterValue]:
+    """Return every parameter of the chip, those that its template leaves as they are included."""
+    defaults = {name: knob.default for name, knob in _knobs(choice.template).items()}
+    return {**defaults, **dict(choice.parameters)}
+
+
+def _knobs(template: str) -> Mapping[str, Knob]:
+    """Return a template's knobs; none for a file that is gone, for a page must not fail over it."""
+    try:
+        return templates.load(template).knobs
+    except HardwareError:
+        return {}
+
+
+def _parameter_text(name: str, value: ParameterValue, unit: str) -> str:
+    """Write a capacity with its unit; other parameters are counts of what their name says."""
+    for suffix, symbol in _CAPACITIES.items():
+        if unit == symbol and name.endswith(suffix):
+            return f"{name.removesuffix(suffix)} {value} {symbol}"
+    return f"{name} {value}"
 
 
 def network_text(design: Design) -> str:

@@ -108,12 +108,22 @@ def open_sweep(
 
 
 def write_pages(folder: RunFolder, study: StudyFile) -> None:
-    """Write `front.json` and `report.html` from what stands in the folder."""
+    """Write `front.json` and `report.html` from what stands in the folder.
+
+    Where the page opens with chips that hardware sweeps found, their energy is worked out first.
+    """
     from codesign.report import render
-    from codesign.report_data import report_data
+    from codesign.report_data import opened_with, report_data
 
     write_json(folder.front_path, front_view(folder, study))
-    write_atomic(folder.report_path, render(report_data(folder, study)))
+    data = report_data(folder, study)
+    write_atomic(folder.report_path, render(data))
+    missing = [label for label in opened_with(data) if not folder.ledger_path(label).is_file()]
+    if any("." in label for label in missing):
+        from codesign.chip_ledgers import write_ledgers  # torch: seconds, so only where there is need
+
+        write_ledgers(folder, study, missing)
+        write_atomic(folder.report_path, render(report_data(folder, study)))
 
 
 def open_executor(folder: RunFolder, study: StudyFile) -> Executor:

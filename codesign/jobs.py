@@ -65,7 +65,7 @@ def deliver(folder: RunFolder, answer: Answer) -> None:
     """Publish an answer in the run folder; of two answers to one job the first stays."""
     result = answer.result
     if answer.ledger is not None:
-        write_json(folder.trial_path(result.trial) / "cost.json", answer.ledger)
+        write_json(folder.ledger_path(result.label), answer.ledger)
     if result.state is TrialState.PARTIAL:
         publish(folder.stage_path(result.trial, result.stage), result.to_json())
     else:

@@ -195,6 +195,7 @@ def evaluation_to_result(
         margins=margins,
         seconds=evaluation.seconds,
         cached=evaluation.cached,
+        epochs=evaluation.epochs,
     )
 
 

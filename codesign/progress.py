@@ -36,6 +36,21 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Spending:
+    """How much of one budget is spent."""
+
+    spent: float
+    limit: float
+    unit: str
+
+    @property
+    def text(self) -> str:
+        """Trials as counts, minutes and trainings to a tenth."""
+        spent = f"{self.spent:.0f}" if self.unit == "trials" else f"{self.spent:.1f}"
+        return f"{spent} of {self.limit:g} {self.unit}"
+
+
 @dataclass(slots=True)
 class Progress:
     """Watches a sweep. Use it as a context manager around the sweep.
@@ -51,7 +66,8 @@ class Progress:
     _counted: int = 0
     _volume: float = 0.0
     _announced: bool = False
-    _first_told: int | None = None
+    _first: Tick | None = None
+    _last: Tick | None = None
 
     def __enter__(self) -> Progress:
         if not self.quiet:
@@ -64,11 +80,14 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         if self._live is not None:
             self._live.stop()
+        if self._last is not None and not self.quiet:
+            for line in self._ending(self._last):
+                self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def __call__(self, tick: Tick) -> None:
         """Show one tick."""
-        if self._first_told is None:
-            self._first_told = tick.told
+        self._first = self._first or tick
+        self._last = tick
         if tick.fresh:
             self._volume = hypervolume(tick.members, self.study.objectives, tick.reference)
         if self.quiet:
@@ -84,10 +103,36 @@ class Progress:
             self.console.print("Finishing what is running; press Ctrl-C again to stop at once.")
 
     def _left(self, tick: Tick) -> str:
-        done = tick.told - (self._first_told or 0)
-        if done < 2 or tick.planned is None:
+        """Say when the first budget will be spent, at this session's pace; a plateau cannot be foreseen."""
+        first = self._first or tick
+        if tick.told - first.told < 2:
             return "?"
-        return duration(tick.elapsed_s / done * (tick.planned - tick.told))
+        pace = [
+            tick.elapsed_s * (one.limit - one.spent) / (one.spent - before.spent)
+            for one, before in zip(self._spending(tick), self._spending(first), strict=True)
+            if one.spent > before.spent
+        ]
+        return duration(max(0.0, min(pace))) if pace else "?"
+
+    def _spending(self, tick: Tick) -> tuple[_Spending, ...]:
+        """Return how far each of the study's budgets is spent; the front's growth is not among them."""
+        budget = self.study.budget
+        found = [
+            (tick.told, budget.trials, "trials"),
+            (tick.training_s / 60, budget.training_minutes, "minutes of training"),
+            (tick.trainings, budget.trainings, "trainings"),
+            (tick.wall_s / 60, budget.wall_minutes, "minutes"),
+        ]
+        return tuple(
+            _Spending(spent=spent, limit=limit, unit=unit)
+            for spent, limit, unit in found
+            if limit is not None
+        )
+
+    def _ending(self, tick: Tick) -> list[str]:
+        """Say how the trials of the run ended, and which budget ended it."""
+        counts = ", ".join(f"{tick.counts[state]} {state.value}" for state in _STYLES if tick.counts[state])
+        return ([counts] if counts else []) + ([f"ended: {tick.ended}"] if tick.ended else [])
 
     def _line(self, result: TrialResult, tick: Tick) -> str:
         scores = ", ".join(
@@ -97,14 +142,22 @@ class Progress:
         )
         told = result.reason or (result.violations[0].constraint + " broken" if result.violations else scores)
         return (
-            f"[{self._counted}/{tick.planned or '?'}] trial {result.trial} {result.state.value}: {told} "
+            f"[{self._place(tick)}] trial {result.trial} {result.state.value}: {told} "
             f"(hypervolume {self._volume:.4f}, {self._left(tick)} left)"
         )
 
+    def _place(self, tick: Tick) -> str:
+        """Number a line: of how many trials, or of how much of the budget where it is not in trials."""
+        if tick.planned is not None:
+            return f"{self._counted}/{tick.planned}"
+        return ", ".join([str(self._counted), *(one.text for one in self._spending(tick))])
+
     def _panel(self, tick: Tick) -> Group:
+        spending = self._spending(tick)
+        told = [] if tick.planned is not None else [f"{tick.told} trials"]
         head = Text.assemble(
             (self.study.name, "bold"),
-            f"  {tick.told} of {tick.planned or self.study.budget.text} trials, "
+            f"  {', '.join(told + [one.text for one in spending])}; "
             f"{duration(tick.elapsed_s)} gone, "
             f"{self._left(tick)} left",
         )
@@ -121,4 +174,5 @@ class Progress:
         if gain is not None:
             text = f"{gain.factor:.2f}x less {gain.objective} than the reference, as good"
             table.add_row("best gain", f"{text} (trial {gain.label})")
-        return Group(head, ProgressBar(total=tick.planned, completed=tick.told, width=60), table)
+        share = max((min(1.0, one.spent / one.limit) for one in spending), default=0.0)
+        return Group(head, ProgressBar(total=1.0, completed=share, width=60), table)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -37,36 +38,71 @@ def report_data(folder: RunFolder, study: StudyFile) -> report.ReportData:
     members = front(results, study.objectives)
     best = knee(members, study.objectives)
     reference = reference_of(results)
-    on_front = {member.trial for member in members}
     states = [result.state for result in results]
-    return report.ReportData(
+    data = report.ReportData(
         study=study.name,
         description=study.description,
         seed=study.seed,
+        budget=study.budget.text,
         counts=report.StatusCounts(
-            planned=study.budget.trials or len(results),
             completed=states.count(TrialState.COMPLETED),
             gated=states.count(TrialState.GATED),
+            stopped=states.count(TrialState.STOPPED),
             failed=states.count(TrialState.FAILED),
         ),
         wall_s=sum(session["wall_s"] for session in folder.sessions()) or None,
         objectives=tuple(_objective(objective) for objective in study.objectives),
         score_units={name: _shown_unit(name, kind.unit) for name, kind in score_kinds().items()},
-        trials=tuple(
-            _trial(
-                result,
-                on_front=result.trial in on_front,
-                knee=best is not None and best.trial == result.trial,
-                reference=reference is not None and reference.trial == result.trial,
-            )
-            for result in results
-            if result.state is not TrialState.STOPPED
-        ),
+        trials=_trials(study, results, members, knee=best, reference=reference),
         hypervolume=hypervolume_series(results, study.objectives, reference),
-        breakdowns=_breakdowns(folder, [*([reference] if reference else []), *members][:_MOST_BREAKDOWNS]),
         manifest=_manifest(folder),
         commands=_commands(folder.path),
         table_knobs=("network", "accelerator"),
+    )
+    return replace(data, breakdowns=_breakdowns(folder, drawn_in_energy(data)))
+
+
+def drawn_in_energy(data: report.ReportData) -> tuple[str, ...]:
+    """Return the labels of the designs whose energy the page draws, those that it opens with first."""
+    return tuple(dict.fromkeys([*opened_with(data), *(one.label for one in data.front)]))[:_MOST_BREAKDOWNS]
+
+
+def opened_with(data: report.ReportData) -> tuple[str, ...]:
+    """Return the labels of the designs that the page names at once: reference, knee, and the gains."""
+    named = [one.label for one in data.trials if one.reference or one.knee]
+    return tuple(dict.fromkeys([*named, *(gain.label for gain in report.gains(data))]))
+
+
+def _trials(
+    study: StudyFile,
+    results: Iterable[TrialResult],
+    members: Sequence[TrialResult],
+    *,
+    knee: TrialResult | None,
+    reference: TrialResult | None,
+) -> tuple[report.TrialRecord, ...]:
+    """Return every trial, and every other chip of a hardware sweep that is on the front.
+
+    Those that are not are counted only: they can be hundreds a trial.
+    """
+    on_front = {member.label for member in members}
+    shown = [
+        variant
+        for result in results
+        for variant in result.variants()
+        if variant.variant is None or variant.label in on_front
+    ]
+    chips = {result.label: len(result.hardware) for result in results}
+    return tuple(
+        _trial(
+            result,
+            study,
+            chips=chips.get(result.label, 0),
+            on_front=result.label in on_front,
+            knee=knee is not None and knee.label == result.label,
+            reference=reference is not None and reference.label == result.label,
+        )
+        for result in shown
     )
 
 
@@ -87,10 +123,15 @@ def _shown_unit(name: str, unit: str) -> str:
     return "fraction" if name.endswith("_accuracy") else "count"
 
 
-def _trial(result: TrialResult, *, on_front: bool, knee: bool, reference: bool) -> report.TrialRecord:
+def _trial(
+    result: TrialResult, study: StudyFile, *, chips: int, on_front: bool, knee: bool, reference: bool
+) -> report.TrialRecord:
     design: Design = design_from_json(result.design)
     return report.TrialRecord(
         number=result.trial,
+        variant=result.variant,
+        chips=chips,
+        reached=_reached(result, study) if result.state is TrialState.STOPPED else None,
         state=report.TrialState(result.state.value),
         scores=result.scores,
         design=design_summary(design),
@@ -102,15 +143,31 @@ def _trial(result: TrialResult, *, on_front: bool, knee: bool, reference: bool) 
     )
 
 
-def _breakdowns(folder: RunFolder, results: list[TrialResult]) -> dict[int, report.Breakdown]:
+def _reached(result: TrialResult, study: StudyFile) -> str:
+    """Return how far a stopped trial came, as in `stage 1 of 2 (epochs 1 of 3)`.
+
+    A study that was stopped in training has a `fidelity` section.
+    """
+    early = () if study.fidelity is None else study.fidelity.early
+    stage = f"stage {result.stage + 1} of {study.stages}"
+    if study.fidelity is None or result.stage >= study.stages - 1:
+        return stage
+    if result.stage < len(early):
+        return f"{stage} ({early[result.stage]}, before any training)"
+    index = result.stage - len(early)
+    share = 1.0 if study.fidelity.data is None else study.fidelity.data[index]
+    examples = "" if share == 1 else f", on {share:.0%} of the examples"
+    return f"{stage} (epochs {study.fidelity.epochs[index]} of {study.training.epochs}{examples})"
+
+
+def _breakdowns(folder: RunFolder, labels: Iterable[str]) -> dict[str, report.Breakdown]:
     found = {}
-    for result in results:
-        path = folder.trial_path(result.trial) / "cost.json"
+    for label in labels:
         try:
-            ledger = json.loads(path.read_text(encoding="utf-8"))
+            ledger = json.loads(folder.ledger_path(label).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue  # missing or damaged: the page says that this design has no breakdown
-        found[result.trial] = report.Breakdown(
+        found[label] = report.Breakdown(
             inference=_rows(ledger["inference"]), training=_rows(ledger["training"])
         )
     return found

@@ -60,6 +60,7 @@ class TrialResult:
         margins: for every constraint, by what share of its bound it is broken (not above zero: kept).
         seconds: time spent on `cost`, on `training`, and in `total`.
         cached: the trained half was read from the cache.
+        epochs: of fine-tuning that were run for this answer.
         stage: how far it was trained, from 0.
         hardware: what the hardware sweep found beside the trial's own accelerator; all feasible.
         variant: for a result that `variants` made, which member of `hardware` it is.
@@ -75,6 +76,7 @@ class TrialResult:
     reason: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     cached: bool = False
+    epochs: float = 0.0
     stage: int = 0
     hardware: tuple[HardwarePoint, ...] = ()
     variant: int | None = None
@@ -102,6 +104,7 @@ class TrialResult:
                     violations=(),
                     margins=point.margins,
                     seconds={},
+                    epochs=0.0,
                 )
                 for index, point in enumerate(self.hardware, start=1)
             ),
@@ -129,6 +132,7 @@ class TrialResult:
                 "reason": self.reason,
                 "seconds": dict(self.seconds),
                 "cached": self.cached,
+                "epochs": self.epochs,
                 "stage": self.stage,
                 "hardware": [
                     {
@@ -160,6 +164,7 @@ def result_from_json(text: str) -> TrialResult:
         reason=data["reason"],
         seconds=data["seconds"],
         cached=bool(data["cached"]),
+        epochs=float(data.get("epochs", 0.0)),
         stage=int(data.get("stage", 0)),
         hardware=tuple(HardwarePoint(**point) for point in data.get("hardware", ())),
     )

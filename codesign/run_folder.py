@@ -5,7 +5,8 @@ runs/<study>/
   manifest.json    format version, study hash, versions, command, git commit
   journal.log      the trial storage (unless the study names another)
   layers.json      the layers of every network of the space
-  trials/00012/    design.json, stage-0.json ..., result.json, cost.json of one trial
+  trials/00012/    design.json, stage-0.json ..., result.json, cost.json of one trial;
+                   cost-3.json of the third chip of its hardware sweep, once it was asked for
   cache/           trained algorithmic halves
   sessions.jsonl   one line per driver: wall time, busy time of the workers
   front.json       the front, and report.html, the page
@@ -103,6 +104,11 @@ class RunFolder:
         """The published result of one trial at the end of one stage but the last."""
         return self.trial_path(number) / f"stage-{stage}.json"
 
+    def ledger_path(self, label: str) -> Path:
+        """Where the energy of one design goes, layer by layer; `12.3` is a chip of a hardware sweep."""
+        number, _, variant = label.partition(".")
+        return self.trial_path(int(number)) / (f"cost-{variant}.json" if variant else "cost.json")
+
     def directory(self) -> str:
         """Where the run was started, and the user's `module:callable` was found."""
         return str(self.manifest().get("directory", ""))
@@ -139,6 +145,14 @@ class RunFolder:
             return partial
         result = self.result(number)
         return result if result is not None and result.stage == stage else None
+
+    def answers(self, number: int) -> tuple[TrialResult, ...]:
+        """Return what was published of a trial at the end of each of its stages, each stage once."""
+        found: list[TrialResult] = []
+        while (partial := _read_result(self.stage_path(number, len(found)))) is not None:
+            found.append(partial)
+        result = self.result(number)
+        return (*found, result) if result is not None and result.stage >= len(found) else tuple(found)
 
     def results(self) -> tuple[TrialResult, ...]:
         """Return all published results by trial number."""

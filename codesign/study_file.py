@@ -242,6 +242,9 @@ class Budget(_Section):
             None if self.training_minutes is None else f"{self.training_minutes:g} minutes of training",
             None if self.trainings is None else f"{self.trainings} trainings",
             None if self.wall_minutes is None else f"{self.wall_minutes:g} minutes",
+            None
+            if self.plateau is None
+            else f"{self.plateau.trials} trials in which the front does not grow",
         ]
         return " or ".join(part for part in parts if part)
 

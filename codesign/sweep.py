@@ -52,6 +52,9 @@ class Tick:
         members: the front so far.
         reference: the reference design's result, once it is there.
         ended: which budget is spent; None while there is some left.
+        training_s: training of all workers so far.
+        trainings: the same in whole trainings, see `codesign.budget`.
+        wall_s: time so far, earlier sessions included.
     """
 
     planned: int | None
@@ -64,6 +67,9 @@ class Tick:
     elapsed_s: float
     stopping: bool
     ended: str | None = None
+    training_s: float = 0.0
+    trainings: float = 0.0
+    wall_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -250,6 +256,9 @@ class Sweep:
                 elapsed_s=time.monotonic() - started,
                 stopping=self.stop.requested,
                 ended=self._ended,
+                training_s=self.meter.training_s,
+                trainings=self.meter.trainings,
+                wall_s=self.meter.wall_s,
             )
         )
 

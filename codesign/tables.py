@@ -8,7 +8,7 @@ import io
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from codesign.describe import bits_text, design_summary
+from codesign.describe import accelerator_parameters, accelerator_text, bits_text, design_summary
 from codesign.front import front, knee
 from codesign.report.quantities import format_quantity, score_label
 from codesign.results import TrialResult
@@ -16,7 +16,7 @@ from codesign.run_folder import RunFolder
 from codesign.study_file import StudyFile
 from codesign.views import best_gain, reference_of
 from evaluators.scores import Direction, score_kinds
-from search_spaces.design import design_from_json
+from search_spaces.design import Design, design_from_json
 
 
 def front_table(folder: RunFolder, study: StudyFile) -> Table:
@@ -49,7 +49,7 @@ def _cells(result: TrialResult, names: list[str], mark: str) -> list[str]:
     kinds = score_kinds()
     shown = [format_quantity(result.scores[name], kinds[name].unit) for name in names]
     network = f"{design.network.name}, width {design.network.width:g}, depth {design.network.depth}"
-    return [f"{result.label}{mark}", *shown, network, bits_text(design), design.accelerator.template]
+    return [f"{result.label}{mark}", *shown, network, bits_text(design), accelerator_text(design)]
 
 
 def headline(folder: RunFolder, study: StudyFile) -> str:
@@ -68,7 +68,7 @@ def headline(folder: RunFolder, study: StudyFile) -> str:
     if all(objective.direction is Direction.MINIMIZE for objective in study.objectives):
         return (
             f"least    {gain.factor:.2f}x less {gain.objective} than the reference design, trial "
-            f"{gain.trial}, of whatever quality: no objective measures it"
+            f"{gain.label}, of whatever quality: no objective measures it"
         )
     return (
         f"best     {gain.factor:.2f}x less {gain.objective} than the reference design within 1 percentage "
@@ -77,13 +77,16 @@ def headline(folder: RunFolder, study: StudyFile) -> str:
 
 
 def front_csv(folder: RunFolder, study: StudyFile) -> str:
-    """Return the front as CSV: one row a design, every score and every part of the design a column."""
+    """Return the front as CSV: one row a design, a column for every score and every part of the design.
+
+    Every parameter of the chips is a column, too.
+    """
     results = folder.results()
     members = front(results, study.objectives)
     reference = reference_of(results)
     rows = [("front", result) for result in members]
     rows += [("reference", reference)] if reference is not None else []
-    designs = {result.label: dict(design_summary(design_from_json(result.design))) for _, result in rows}
+    designs = {result.label: _columns(design_from_json(result.design)) for _, result in rows}
     scores = sorted({name for _, result in rows for name in result.scores})
     parts = list(dict.fromkeys(part for design in designs.values() for part in design))
     text = io.StringIO()
@@ -100,3 +103,8 @@ def front_csv(folder: RunFolder, study: StudyFile) -> str:
             ]
         )
     return text.getvalue()
+
+
+def _columns(design: Design) -> dict[str, object]:
+    chip = accelerator_parameters(design.accelerator)
+    return {**dict(design_summary(design)), **{f"accelerator.{name}": value for name, value in chip.items()}}

@@ -13,7 +13,6 @@ from codesign.study_file import Objective, StudyFile
 from evaluators.scores import Direction
 
 VERSION = 1
-_TRAINED = (TrialState.COMPLETED, TrialState.STOPPED)
 TOLERANCE = 0.01  # "as good": within one percentage point of the reference design
 
 
@@ -59,9 +58,13 @@ def reference_of(results: Sequence[TrialResult]) -> TrialResult | None:
 
 
 def status_view(folder: RunFolder, study: StudyFile) -> dict[str, object]:
-    """Return how far a run is. Reading disturbs nobody."""
+    """Return how far a run is, and what it has spent. Reading disturbs nobody.
+
+    `planned` is None where the budget is not in trials; `budget` says it in words.
+    """
     results = folder.results()
     counts = Counter(result.state for result in results)
+    answers = [answer for number in folder.asked() for answer in folder.answers(number)]
     drawn = len(folder.asked())
     driven = folder.is_driven()
     gain = best_gain(results, study.objectives, reference_of(results))
@@ -70,6 +73,7 @@ def status_view(folder: RunFolder, study: StudyFile) -> dict[str, object]:
         "version": VERSION,
         "study": study.name,
         "planned": study.budget.trials,
+        "budget": study.budget.text,
         "completed": counts[TrialState.COMPLETED],
         "gated": counts[TrialState.GATED],
         "stopped": counts[TrialState.STOPPED],
@@ -80,6 +84,8 @@ def status_view(folder: RunFolder, study: StudyFile) -> dict[str, object]:
         "trained": sum(
             r.state is TrialState.COMPLETED and not r.cached and study.dataset.shapes is None for r in results
         ),
+        "epochs": sum(answer.epochs for answer in answers),
+        "training_s": sum(answer.seconds.get("training", 0.0) for answer in answers),
         "hypervolume": hypervolume(results, study.objectives, reference_of(results)),
         "front": len(front(results, study.objectives)),
         "best_gain": None

@@ -92,11 +92,12 @@ class Evaluation:
 
     def ledger(self) -> dict[str, object]:
         """Return where the energy of each pass goes, as JSON data."""
-        return {
-            "version": 1,
-            "inference": _ledger(self.priced.inference),
-            "training": _ledger(self.priced.training),
-        }
+        return priced_ledger(self.priced)
+
+
+def priced_ledger(priced: Priced) -> dict[str, object]:
+    """Return where the energy of each pass goes, as JSON data."""
+    return {"version": 1, "inference": _ledger(priced.inference), "training": _ledger(priced.training)}
 
 
 def _ledger(report: CostReport) -> dict[str, object]:

@@ -36,18 +36,24 @@ const scores = data.scores.map((score, index) => ({ ...score, index }));
 const scoreByName = new Map(scores.map((score) => [score.name, score]));
 const objectives = data.objectives.map((name) => scoreByName.get(name));
 
-const trials = data.trials.map(([number, state, values, violations, reason, front, knee, reference, [labels, ...places]]) => ({
-  number,
+// A trial's network on another chip of its hardware sweep is a trial of its own, labelled "12.3".
+const trials = data.trials.map(([label, state, values, violations, reason, reached, chips, front, knee, reference, [labels, ...places]], order) => ({
+  label: String(label),
+  order,
+  number: parseInt(label, 10),
+  variant: String(label).includes("."),
+  chips,
   state,
   values,
   design: places.map((place, i) => [data.knobs[labels][i], data.values[place]]),
   violations: violations.map(text),
   reason: reason === null ? null : text(reason),
+  reached: reached === null ? null : text(reached),
   front: front === 1,
   knee: knee === 1,
   reference: reference === 1,
 }));
-const trialByNumber = new Map(trials.map((trial) => [trial.number, trial]));
+const trialByLabel = new Map(trials.map((trial) => [trial.label, trial]));
 const completed = trials.filter((trial) => trial.state === "completed");
 const front = trials.filter((trial) => trial.front);
 const reference = trials.find((trial) => trial.reference) ?? null;
@@ -72,7 +78,7 @@ function tagsOf(trial) {
 
 // The state is what the address says after "#": a view can be sent to a colleague, and a test can ask for it.
 const state = {
-  trial: null, x: null, y: null, logx: false, logy: false, dominated: true, gated: true, near: true,
+  trial: null, x: null, y: null, logx: false, logy: false, dominated: true, gated: true, stopped: true, near: true,
   step: "inference", by: "level", bars: "energy", sort: "trial", down: false,
 };
 const listeners = [];
@@ -94,7 +100,7 @@ function readAddress() {
   const changes = {};
   for (const [key, value] of asked) {
     if (key === "trial") {
-      if (trialByNumber.has(Number(value))) changes.trial = Number(value);
+      if (trialByLabel.has(value)) changes.trial = value;
     } else if (key === "x" || key === "y") {
       if (scoreByName.has(value)) changes[key] = value;
     } else if (key === "sort") {

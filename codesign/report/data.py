@@ -4,6 +4,7 @@ A score that was not taken is absent from ``TrialRecord.scores``; NaN and infini
 as missing ("–"): they are never drawn, never sorted before a number and never counted as a gain.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -22,10 +23,11 @@ class Direction(StrEnum):
 
 
 class TrialState(StrEnum):
-    """How a trial ended; a gated trial broke a constraint and was not trained."""
+    """How a trial ended; a gated trial broke a constraint and was not trained, a stopped one only in part."""
 
     COMPLETED = "completed"
     GATED = "gated"
+    STOPPED = "stopped"
     FAILED = "failed"
 
 
@@ -58,18 +60,18 @@ class Objective:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StatusCounts:
-    """How many trials were planned, and how those that ended did."""
+    """How the trials that ended did."""
 
-    planned: int
     completed: int
     gated: int
+    stopped: int
     failed: int
 
     def __post_init__(self) -> None:
-        counts = (self.planned, self.completed, self.gated, self.failed)
+        counts = (self.completed, self.gated, self.stopped, self.failed)
         if min(counts) < 0:
             raise ReportError(
-                f"counts must be >= 0, but got (planned, completed, gated, failed)={counts};"
+                f"counts must be >= 0, but got (completed, gated, stopped, failed)={counts};"
                 f" count the trials of the storage again"
             )
 
@@ -78,9 +80,15 @@ class StatusCounts:
 class TrialRecord:
     """One trial: what was tried, what it is worth, or why it is worth nothing.
 
+    A trial's network on one more chip of its hardware sweep is a record of its own, with a `variant`.
+
     Args:
         number: Number of the trial in the study.
         state: How it ended.
+        variant: Which of the chips that the trial's hardware sweep kept, from 1; None for the trial's own.
+        chips: How many other chips the trial's hardware sweep kept, whether or not they are records here.
+        reached: For a stopped trial how far it came, e.g. ``stage 1 of 2 (epochs 1 of 3)``; its scores are
+            those of that stage.
         scores: Score name to value, in the score's unit; a score that was not taken is absent.
         design: ``(label, value)`` pairs that describe the design, in reading order.
         violations: One text for each broken constraint (gated trials).
@@ -92,6 +100,9 @@ class TrialRecord:
 
     number: int
     state: TrialState
+    variant: int | None = None
+    chips: int = 0
+    reached: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     design: tuple[tuple[str, str], ...] = ()
     violations: tuple[str, ...] = ()
@@ -103,14 +114,34 @@ class TrialRecord:
     def __post_init__(self) -> None:
         if not isinstance(self.state, TrialState):
             raise ReportError(
-                f"state must be a TrialState, but trial {self.number} has {self.state!r};"
+                f"state must be a TrialState, but trial {self.label} has {self.state!r};"
                 f" write one of {', '.join(f'TrialState.{state.name}' for state in TrialState)}"
             )
         if self.on_front and self.state is not TrialState.COMPLETED:
             raise ReportError(
-                f"a design on the front must be completed, but trial {self.number} is {self.state.value};"
+                f"a design on the front must be completed, but trial {self.label} is {self.state.value};"
                 f" take the front of completed trials only"
             )
+        if self.variant is not None and (self.variant < 1 or self.state is not TrialState.COMPLETED):
+            raise ReportError(
+                f"a chip of a hardware sweep must be completed and counts from 1, but trial {self.label} is"
+                f" {self.state.value}; hand in what completed trials' sweeps kept"
+            )
+        if (self.reached is None) == (self.state is TrialState.STOPPED):
+            raise ReportError(
+                f"`reached` says how far a stopped trial came, and no other has it, but trial {self.label} is"
+                f" {self.state.value} with {self.reached!r}; give it to stopped trials"
+            )
+
+    @property
+    def label(self) -> str:
+        """The trial's number, and after a point the chip of its hardware sweep, as in ``12.3``."""
+        return str(self.number) if self.variant is None else f"{self.number}.{self.variant}"
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """What sorts records: by number, the trial's own chip before the others."""
+        return (self.number, self.variant or 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,13 +179,14 @@ class ReportData:
         study: Name of the study.
         description: What the study asks, in the words of its file.
         seed: Seed of the sampler.
+        budget: What was planned, in words.
         counts: How many trials ended in which way.
         wall_s: Seconds that the sweep took, or None where nobody measured.
         objectives: At least one.
         score_units: Score name to unit, for every score the page may show.
-        trials: In any order; numbers must differ.
+        trials: In any order; labels must differ.
         hypervolume: ``(trial number, hypervolume after it)`` pairs.
-        breakdowns: Trial number to its layer-by-layer energy; trials may be left out.
+        breakdowns: Label of a trial to its layer-by-layer energy; trials may be left out.
         manifest: ``(label, value)`` pairs: versions, machine, command, git commit.
         commands: ``(what it does, command line)`` pairs that reproduce the run.
         table_knobs: Labels of ``TrialRecord.design`` that the table of the front shows as columns.
@@ -163,13 +195,14 @@ class ReportData:
     study: str
     description: str
     seed: int
+    budget: str
     counts: StatusCounts
     wall_s: float | None
     objectives: tuple[Objective, ...]
     score_units: Mapping[str, str]
     trials: tuple[TrialRecord, ...]
     hypervolume: tuple[tuple[int, float], ...] = ()
-    breakdowns: Mapping[int, Breakdown] = field(default_factory=dict)
+    breakdowns: Mapping[str, Breakdown] = field(default_factory=dict)
     manifest: tuple[tuple[str, str], ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
     table_knobs: tuple[str, ...] = ()
@@ -177,7 +210,7 @@ class ReportData:
     def __post_init__(self) -> None:
         _check_objectives(self.objectives, self.score_units)
         _check_trials(self.trials)
-        unknown = sorted(set(self.breakdowns) - {trial.number for trial in self.trials})
+        unknown = sorted(set(self.breakdowns) - {trial.label for trial in self.trials})
         if unknown:
             raise ReportError(
                 f"every breakdown must belong to a trial, but trials {unknown} are not among the"
@@ -192,7 +225,17 @@ class ReportData:
     @property
     def front(self) -> tuple[TrialRecord, ...]:
         """The trials on the front, by number."""
-        return tuple(sorted((t for t in self.trials if t.on_front), key=lambda trial: trial.number))
+        return tuple(sorted((t for t in self.trials if t.on_front), key=lambda trial: trial.place))
+
+    @property
+    def chips_kept(self) -> int:
+        """How many other chips all hardware sweeps kept."""
+        return sum(trial.chips for trial in self.trials)
+
+    @property
+    def chips_left_out(self) -> int:
+        """How many of these are no records here."""
+        return self.chips_kept - sum(trial.variant is not None for trial in self.trials)
 
 
 def _check_objectives(objectives: tuple[Objective, ...], score_units: Mapping[str, str]) -> None:
@@ -215,14 +258,13 @@ def _check_objectives(objectives: tuple[Objective, ...], score_units: Mapping[st
 
 
 def _check_trials(trials: tuple[TrialRecord, ...]) -> None:
-    """Refuse repeated trial numbers, two references, two knees."""
-    numbers = [trial.number for trial in trials]
-    if len(set(numbers)) != len(numbers):
-        repeated = sorted({number for number in numbers if numbers.count(number) > 1})
-        raise ReportError(f"trial numbers must differ, but {repeated} are repeated; hand each trial in once")
+    """Refuse repeated labels, two references, two knees."""
+    repeated = sorted(label for label, count in Counter(trial.label for trial in trials).items() if count > 1)
+    if repeated:
+        raise ReportError(f"trial labels must differ, but {repeated} are repeated; hand each trial in once")
     for role, marked in (
-        ("reference", [trial.number for trial in trials if trial.reference]),
-        ("knee", [trial.number for trial in trials if trial.knee]),
+        ("reference", [trial.label for trial in trials if trial.reference]),
+        ("knee", [trial.label for trial in trials if trial.knee]),
     ):
         if len(marked) > 1:
             raise ReportError(f"at most one trial may be the {role}, but trials {marked} are; mark one")

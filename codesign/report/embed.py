@@ -53,7 +53,7 @@ def _payload(data: ReportData) -> dict[str, object]:
     names = _score_names(data)
     trials = [
         [*_trial(trial, names, texts), _design(trial, knobs, values)]
-        for trial in sorted(data.trials, key=lambda trial: trial.number)
+        for trial in sorted(data.trials, key=lambda trial: trial.place)
     ]
     kept, left_out = _breakdowns(data, texts)
     return {
@@ -63,13 +63,14 @@ def _payload(data: ReportData) -> dict[str, object]:
         "objectives": [objective.name for objective in data.objectives],
         "scores": [_score(name, data) for name in names],
         "trials": trials,
+        "chips_left_out": data.chips_left_out,
         "hypervolume": [
             [number, _number(value)] for number, value in data.hypervolume if math.isfinite(value)
         ],
         "breakdowns": kept,
         "breakdowns_left_out": left_out,
         "table_knobs": list(data.table_knobs),
-        "best": [gain.trial for gain in gains(data)],
+        "best": [gain.label for gain in gains(data)],
         "texts": texts.texts,
         "knobs": [json.loads(labels) for labels in knobs.texts],
         "values": values.texts,
@@ -107,13 +108,18 @@ def _reports(objective: Objective | None) -> str | None:
 
 
 def _trial(trial: TrialRecord, names: Iterable[str], texts: _Interned) -> list[object]:
-    """Write a trial as [number, state, scores, violations, reason, on front, knee, reference]."""
+    """Write a trial as an array in the order of the names that core.js gives it.
+
+    The label is a text where it has a variant: as a number, chip 10 of trial 2 would be chip 1 of it.
+    """
     return [
-        trial.number,
+        trial.number if trial.variant is None else trial.label,
         trial.state.value,
         [_number(trial.scores.get(name)) for name in names],
         [texts.index(text) for text in trial.violations],
         None if trial.reason is None else texts.index(trial.reason),
+        None if trial.reached is None else texts.index(trial.reached),
+        trial.chips,
         int(trial.on_front),
         int(trial.knee),
         int(trial.reference),
@@ -137,17 +143,17 @@ def _number(value: float | None) -> float | int | None:
 def _breakdowns(data: ReportData, texts: _Interned) -> tuple[dict[str, object], int]:
     """Keep the reference's, the knee's, the front's, then other breakdowns while the budget lasts."""
     rank = {
-        trial.number: (not trial.reference, not trial.knee, not trial.on_front, trial.number)
+        trial.label: (not trial.reference, not trial.knee, not trial.on_front, trial.place)
         for trial in data.trials
     }
     kept: dict[str, object] = {}
     spent = 0
-    for number in sorted(data.breakdowns, key=lambda number: rank[number]):
-        packed = _breakdown(data.breakdowns[number], texts)
+    for label in sorted(data.breakdowns, key=lambda label: rank[label]):
+        packed = _breakdown(data.breakdowns[label], texts)
         spent += len(json.dumps(packed))
         if spent > BREAKDOWN_BUDGET:
             break
-        kept[str(number)] = packed
+        kept[label] = packed
     return kept, len(data.breakdowns) - len(kept)
 
 

@@ -6,7 +6,7 @@ let allLayers = false;
 
 // Rows of a trial: {layer, phase, latency, macs, cells: [[level, operand, pj], ...]}, or null if not embedded.
 function rowsOf(trial) {
-  const packed = trial === null ? undefined : data.breakdowns[trial.number];
+  const packed = trial === null ? undefined : data.breakdowns[trial.label];
   if (packed === undefined) return null;
   return packed[state.step === "inference" ? 0 : 1].map(([layer, phase, latency, macs, flat]) => ({
     layer: text(layer), phase: text(phase), latency, macs,
@@ -37,7 +37,7 @@ function merged(listOfParts) {
 
 function drawEnergy() {
   const host = byId("energy");
-  const trial = trialByNumber.get(state.trial) ?? null;
+  const trial = trialByLabel.get(state.trial) ?? null;
   const rows = rowsOf(trial);
   if (rows === null || rows.length === 0) {
     host.replaceChildren(el("p", { class: "note" }, whyNoEnergy(trial, rows)));
@@ -53,15 +53,16 @@ function drawEnergy() {
 function whyNoEnergy(trial, rows) {
   const what = state.step === "inference" ? "an inference" : "a training step";
   if (trial === null) return "Select a design to see where its energy goes.";
-  if (rows !== null) return `Trial ${trial.number} has no layer-by-layer energy of ${what}.`;
-  if (data.breakdowns_left_out > 0) return `The layer-by-layer energy of trial ${trial.number} is not in this page, which keeps the reference's, the knee's and the front's first and leaves out ${data.breakdowns_left_out} to stay small. The run folder has it.`;
-  return `No layer-by-layer energy was recorded for trial ${trial.number}.`;
+  if (rows !== null) return `Trial ${trial.label} has no layer-by-layer energy of ${what}.`;
+  if (data.breakdowns_left_out > 0) return `The layer-by-layer energy of trial ${trial.label} is not in this page, which keeps the reference's, the knee's and the front's first and leaves out ${data.breakdowns_left_out} to stay small. The run folder has it.`;
+  if (trial.variant) return `The layer-by-layer energy of trial ${trial.label} has not been worked out: \`cosearch report\` does it for the designs on the front.`;
+  return `No layer-by-layer energy was recorded for trial ${trial.label}.`;
 }
 
 // Every part that any embedded design has, by the energy that all of them spend on it: a part keeps its
 // colour from design to design, and the large parts get the plain colours.
 function ranking() {
-  const totals = merged(Object.keys(data.breakdowns).flatMap((number) => [...table(rowsOf(trialByNumber.get(Number(number)))).values()]));
+  const totals = merged(Object.keys(data.breakdowns).flatMap((label) => [...table(rowsOf(trialByLabel.get(label))).values()]));
   return [...totals].sort((a, b) => b[1] - a[1]).map(([part]) => part);
 }
 
@@ -98,8 +99,8 @@ function sums(trial, mine, theirs, colours) {
   const delta = was ? change(PICOJOULES, sumOf(whole), sumOf(was)) : { text: "", tone: "" };
   const one = (words, parts, tail) => el("div", { class: "sum" }, el("div", { class: "head" }, el("span", {}, words, " ", el("b", {}, format(PICOJOULES, sumOf(parts)))), tail), stack(parts, colours, words, null));
   return el("div", { class: "sums" },
-    one(`Trial ${trial.number}${trial.reference ? " (reference)" : ""}`, whole, delta.text ? el("span", { class: delta.tone }, delta.text) : null),
-    was ? one(`Reference (trial ${reference.number})`, was, null) : null);
+    one(`Trial ${trial.label}${trial.reference ? " (reference)" : ""}`, whole, delta.text ? el("span", { class: delta.tone }, delta.text) : null),
+    was ? one(`Reference (trial ${reference.label})`, was, null) : null);
 }
 
 function partLegend(colours) {
@@ -156,6 +157,6 @@ function energyNumbers(trial, rows) {
     return el("tr", {}, el("th", { scope: "row" }, row.layer), el("td", { class: "text" }, row.phase), el("td", { class: "num" }, format(PICOJOULES, pj)),
       el("td", { class: "num" }, format(SECONDS, row.latency)), el("td", { class: "num" }, format(COUNT, row.macs)), el("td", { class: "num" }, row.macs > 0 ? format(PICOJOULES, pj / row.macs) : data.missing));
   });
-  return el("details", {}, el("summary", {}, `Numbers of trial ${trial.number}, layer by layer`),
+  return el("details", {}, el("summary", {}, `Numbers of trial ${trial.label}, layer by layer`),
     el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, head.map((words, i) => el("th", { scope: "col", class: i === 1 ? "text" : null }, words)))), el("tbody", {}, body))));
 }

@@ -20,13 +20,13 @@ class Gain:
     """One sentence of the headline.
 
     Args:
-        trial: The design that shows the gain.
+        label: The design that shows the gain.
         figure: The gain, e.g. ``3.4× less``.
         what: Of what, e.g. ``energy per inference``.
         price: What the other objectives say, e.g. ``at −0.3 pp test accuracy``.
     """
 
-    trial: int
+    label: str
     figure: str
     what: str
     price: str
@@ -131,7 +131,7 @@ def _best_gain(data: ReportData, objective: Objective, reference: TrialRecord) -
     if was is None:
         return None
     better = [
-        (_loss(objective, value), trial.number, trial)
+        (_loss(objective, value), trial.place, trial)
         for trial in data.front
         if (value := _finite(trial, objective.name)) is not None
         and _loss(objective, value) < _loss(objective, was)
@@ -142,7 +142,7 @@ def _best_gain(data: ReportData, objective: Objective, reference: TrialRecord) -
         return None
     trial = min(better)[2]
     return Gain(
-        trial=trial.number,
+        label=trial.label,
         figure=change(trial.scores[objective.name], was, objective.unit),
         what=objective.label,
         price=_price(data, objective, trial, reference),
@@ -175,13 +175,13 @@ def _reported(data: ReportData, objective: Objective, trial: TrialRecord, refere
 def _best_value(data: ReportData, objective: Objective) -> Gain | None:
     """Find the best value of one objective, for studies without a reference."""
     known = [
-        (_loss(objective, value), trial.number, value)
+        (_loss(objective, value), trial.place, trial.label, value)
         for trial in data.front
         if (value := _finite(trial, objective.name)) is not None
     ]
     if not known:
         return None
-    _, number, value = min(known)
+    _, _, label, value = min(known)
     return Gain(
-        trial=number, figure=format_quantity(value, objective.unit), what=f"best {objective.label}", price=""
+        label=label, figure=format_quantity(value, objective.unit), what=f"best {objective.label}", price=""
     )

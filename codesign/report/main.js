@@ -16,10 +16,10 @@ function defaults() {
   const x = saving ?? objectives[0];
   const y = quality && quality !== x ? quality : objectives.find((score) => score !== x) ?? scores.find((score) => score !== x) ?? x;
   const knee = trials.find((trial) => trial.knee);
-  const best = data.best.map((number) => trialByNumber.get(number)).find(Boolean);
+  const best = data.best.map((label) => trialByLabel.get(label)).find(Boolean);
   const pick = knee ?? best ?? front[0] ?? reference ?? completed[0] ?? trials[0] ?? null;
   const first = quality ?? objectives[0];
-  return { trial: pick === null ? null : pick.number, x: x.name, y: y.name, sort: first.name, down: first.sign > 0 };
+  return { trial: pick === null ? null : pick.label, x: x.name, y: y.name, sort: first.name, down: first.sign > 0 };
 }
 
 // A newly chosen axis gets the scale that suits it, unless the address asked for one.
@@ -34,7 +34,9 @@ function withScales(changes) {
 }
 
 // The legend's entries of what may be hidden are the switches themselves.
-for (const kind of ["dominated", "gated"]) byId(kind).parentElement.append(legendEntry(kind, mark(kind, 10, 9)));
+const HIDEABLE = ["dominated", "gated", "stopped"];
+for (const kind of HIDEABLE) byId(kind).parentElement.append(legendEntry(kind, mark(kind, 10, 9)));
+byId("stopped").parentElement.hidden = !trials.some((trial) => trial.state === "stopped"); // most studies stop none
 
 function syncControls() {
   for (const axis of ["x", "y"]) {
@@ -43,13 +45,13 @@ function syncControls() {
     log.checked = state[`log${axis}`];
     log.disabled = !allowsLog(scoreByName.get(state[axis]));
   }
-  for (const key of ["dominated", "gated", "near"]) byId(key).checked = state[key];
+  for (const key of [...HIDEABLE, "near"]) byId(key).checked = state[key];
   for (const key of Object.keys(CHOICES)) byId(key).value = state[key];
 }
 
 function listenToControls() {
   for (const axis of ["x", "y"]) byId(axis).addEventListener("change", (event) => update(withScales({ [axis]: event.target.value })));
-  for (const key of ["logx", "logy", "dominated", "gated", "near"]) byId(key).addEventListener("change", (event) => update({ [key]: event.target.checked }));
+  for (const key of ["logx", "logy", ...HIDEABLE, "near"]) byId(key).addEventListener("change", (event) => update({ [key]: event.target.checked }));
   for (const key of Object.keys(CHOICES)) byId(key).addEventListener("change", (event) => update({ [key]: event.target.value }));
   byId("swap").addEventListener("click", () => update({ x: state.y, y: state.x, logx: state.logy, logy: state.logx }));
   window.addEventListener("hashchange", () => update(withScales(readAddress())));
@@ -74,8 +76,8 @@ pickRow();
 drawEnergy();
 drawOutcomes();
 
-onChange(["x", "y", "logx", "logy", "dominated", "gated", "near", "step", "by", "bars"], syncControls);
-onChange(["x", "y", "logx", "logy", "dominated", "gated", "near"], () => { scatter.cursor = null; hideTip(); again.scatter(); });
+onChange(["x", "y", "logx", "logy", ...HIDEABLE, "near", "step", "by", "bars"], syncControls);
+onChange(["x", "y", "logx", "logy", ...HIDEABLE, "near"], () => { scatter.cursor = null; hideTip(); again.scatter(); });
 onChange(["trial"], () => { pickInScatter(again.scatter); drawCard(); drawLines(null); pickRow(); });
 onChange(["sort", "down"], drawFront);
 onChange(["trial", "step", "by", "bars"], drawEnergy);

@@ -92,10 +92,12 @@ def _facts(data: ReportData) -> str:
     """Write the counts of trials and what the sweep took."""
     counts = data.counts
     facts = [
-        ("planned", f"{counts.planned}"),
+        ("planned", data.budget),
         ("completed", f"{counts.completed}"),
         ("gated", f"{counts.gated}"),
+        ("stopped", f"{counts.stopped}" if counts.stopped else ""),
         ("failed", f"{counts.failed}"),
+        ("other chips kept", f"{data.chips_kept}" if data.chips_kept else ""),
         ("on the front", f"{len(data.front)}"),
         ("sweep time", _duration(data.wall_s)),
         ("seed", f"{data.seed}"),
@@ -126,7 +128,7 @@ def _gains_title(data: ReportData) -> str:
         return "Gains"
     if data.reference is None:
         return "Best values"
-    return f"Best gains over the reference (trial\u00a0{data.reference.number})"
+    return f"Best gains over the reference (trial\u00a0{data.reference.label})"
 
 
 def _gains(data: ReportData) -> str:
@@ -135,10 +137,10 @@ def _gains(data: ReportData) -> str:
     if not found:
         return f'<p class="note">{escape(_no_gain(data))}</p>'
     cards = "".join(
-        f'<a class="gain" href="#trial={gain.trial}"><strong>{escape(gain.figure)}</strong>'
+        f'<a class="gain" href="#trial={escape(gain.label)}"><strong>{escape(gain.figure)}</strong>'
         f' <span class="what">{escape(gain.what)}</span>'
         f' <span class="price">{escape(gain.price)}</span>'
-        f' <span class="by">trial {gain.trial}</span></a>'
+        f' <span class="by">trial {escape(gain.label)}</span></a>'
         for gain in found
     )
     return f'<div class="gains">{cards}</div>{_caveats(data)}'

@@ -26,7 +26,7 @@ function drawParallel(width) {
   image.addEventListener("pointerleave", () => { hideTip(); drawLines(null); });
   image.addEventListener("click", (event) => {
     const line = nearestLine(image, event);
-    if (line) update({ trial: line.trial.number });
+    if (line) update({ trial: line.trial.label });
   });
   byId("parallel").replaceChildren(image);
   parallelLegend();
@@ -96,10 +96,10 @@ function axisPicture(axis) {
 
 function drawLines(hover) {
   if (!parallel.overlay) return;
-  const picked = parallel.lines.filter((line) => line.trial.number === state.trial);
+  const picked = parallel.lines.filter((line) => line.trial.label === state.trial);
   parallel.overlay.replaceChildren(
     ...(hover ? [svg("path", { class: "pl-hover", d: pathOf(hover) })] : []),
-    ...picked.map((line) => svg("path", { class: "pl-picked", "data-trial": line.trial.number, d: pathOf(line) })));
+    ...picked.map((line) => svg("path", { class: "pl-picked", "data-trial": line.trial.label, d: pathOf(line) })));
 }
 
 function nearestLine(image, event) {

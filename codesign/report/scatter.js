@@ -2,18 +2,19 @@
 
 const scatter = { points: [], overlay: null, plot: null, cursor: null };
 const GUTTER = 26;
+const UNTRAINED = ["gated", "stopped"]; // states that may leave a trial without the scores of training
 
 function scatterTrials(x, y) {
   const shown = trials.filter((trial) => {
     const kind = kindOf(trial);
-    if (trial.number === state.trial && kind !== "failed") return true;
+    if (trial.label === state.trial && kind !== "failed") return true;
     return kind === "reference" || kind === "front" || (kind in state && state[kind]);
   });
   const fits = (score, log, trial) => isNumber(valueOf(trial, score)) && (!log || valueOf(trial, score) > 0);
   const across = shown.filter((trial) => fits(x, state.logx, trial));
   return {
     full: across.filter((trial) => fits(y, state.logy, trial)),
-    noY: across.filter((trial) => trial.state === "gated" && !isNumber(valueOf(trial, y))),
+    noY: across.filter((trial) => UNTRAINED.includes(trial.state) && !isNumber(valueOf(trial, y))),
     asked: shown.length,
   };
 }
@@ -33,7 +34,7 @@ function inView(score, log, shown) {
   const room = FENCE * (at(0.75) - at(0.25));
   const close = [
     ...members.filter((value) => into(value) >= at(0.25) - room && into(value) <= at(0.75) + room),
-    ...shown.filter((trial) => trial.reference || trial.knee || trial.number === state.trial).map((trial) => valueOf(trial, score)),
+    ...shown.filter((trial) => trial.reference || trial.knee || trial.label === state.trial).map((trial) => valueOf(trial, score)),
   ];
   const length = ([low, high]) => into(high) - into(low);
   const whole = trials.map((trial) => valueOf(trial, score)).filter((value) => isNumber(value) && (!log || value > 0));
@@ -55,12 +56,12 @@ function drawScatter(width) {
   const xs = makeScale({ score: x, values: seenX.values, log: state.logx, from: left, to: width - 14, most: Math.floor(width / 90) });
   scatter.plot = { left, right: width - 14, top: 12, bottom, floor };
   const all = [
-    ...noY.map((trial) => ({ trial, kind: "gated", px: xs.at(valueOf(trial, x)), py: floor + GUTTER / 2 })),
+    ...noY.map((trial) => ({ trial, kind: trial.state, px: xs.at(valueOf(trial, x)), py: floor + GUTTER / 2 })),
     ...full.map((trial) => ({ trial, kind: kindOf(trial), px: xs.at(valueOf(trial, x)), py: ys.at(valueOf(trial, y)) })),
   ];
   const inside = (p) => p.px >= left - 1 && p.px <= width - 13 && p.py >= 11 && p.py <= (isNumber(valueOf(p.trial, y)) ? floor : bottom) + 1;
   scatter.points = all.filter(inside);
-  const order = ["gated", "dominated", "front", "reference"];
+  const order = ["gated", "stopped", "dominated", "front", "reference"];
   const marks = order.flatMap((kind) => scatter.points.filter((p) => p.kind === kind).map((p) => mark(kind, p.px, p.py)));
   scatter.overlay = svg("g", { class: "overlay" });
   const image = picture(width, height, `${capital(y.label)} against ${x.label}, ${scatter.points.length} designs`,
@@ -132,7 +133,7 @@ function labelsOf() {
       const x0 = p.px + dx - (anchor === "end" ? width : anchor === "middle" ? width / 2 : 0);
       return [x0, p.py + dy - 11, x0 + width, p.py + dy + 3];
     };
-    const crowd = ([x0, y0, x1, y1]) => scatter.points.filter((q) => q !== p && q.kind !== "gated" && q.px > x0 - 4 && q.px < x1 + 4 && q.py > y0 - 4 && q.py < y1 + 4).length;
+    const crowd = ([x0, y0, x1, y1]) => scatter.points.filter((q) => q !== p && !UNTRAINED.includes(q.kind) && q.px > x0 - 4 && q.px < x1 + 4 && q.py > y0 - 4 && q.py < y1 + 4).length;
     const free = ([x0, y0, x1, y1]) => x0 >= left && x1 <= right && y0 >= top - 6 && y1 <= floor + 6
       && !boxes.some((b) => x0 < b[2] && b[0] < x1 && y0 < b[3] && b[1] < y1);
     const open = places.filter((place) => free(boxOf(place)));
@@ -152,25 +153,31 @@ function scatterWords(hidden, outside, x, y) {
     legendEntry("selected", svg("circle", { class: "pt-picked", cx: 10, cy: 9, r: 7 })),
   ].filter(Boolean));
   const notes = [];
-  const gutter = scatter.points.filter((p) => p.kind === "gated" && !isNumber(valueOf(p.trial, y))).length;
-  if (gutter > 0) notes.push(`The strip at the bottom holds ${gutter} gated ${gutter === 1 ? "trial" : "trials"}, which have no ${y.label}.`);
+  const gutter = (kind) => scatter.points.filter((p) => p.kind === kind && !isNumber(valueOf(p.trial, y))).length;
+  const strip = UNTRAINED.map((kind) => [gutter(kind), kind]).filter(([count]) => count > 0);
+  if (strip.length > 0) {
+    const one = strip.length === 1 && strip[0][0] === 1;
+    notes.push(`The strip at the bottom holds ${strip.map(([count, kind]) => `${count} ${kind}`).join(" and ")} ${one ? "trial, which has" : "trials, which have"} no ${y.label}.`);
+  }
+  if (has("stopped")) notes.push("Stopped trials stand where the training that they had left them.");
   if (scatter.points.some((p) => p.trial.reference) && x.sign !== 0 && y.sign !== 0) notes.push("Shaded: better than the reference on both axes.");
   if (outside > 0) notes.push(`Zoomed in: ${outside} ${outside === 1 ? "trial lies" : "trials lie"} outside the view.`);
   if (hidden > 0) notes.push(`Not drawn: ${hidden} ${hidden === 1 ? "trial" : "trials"} without a value that these axes can show.`);
+  if (data.chips_left_out > 0) notes.push(`Left out of this page: ${data.chips_left_out} more ${data.chips_left_out === 1 ? "chip" : "chips"} of hardware sweeps, not on the front.`);
   byId("scatter-note").textContent = notes.join(" ");
 }
 
 function drawPicked() {
   if (!scatter.overlay) return;
-  const rings = scatter.points.filter((p) => p.trial.number === state.trial)
-    .map((p) => svg("circle", { class: "pt-picked", "data-trial": p.trial.number, cx: p.px, cy: p.py, r: p.trial.reference || p.trial.knee ? 13 : 10 }));
+  const rings = scatter.points.filter((p) => p.trial.label === state.trial)
+    .map((p) => svg("circle", { class: "pt-picked", "data-trial": p.trial.label, cx: p.px, cy: p.py, r: p.trial.reference || p.trial.knee ? 13 : 10 }));
   const cursor = scatter.cursor ? [svg("circle", { class: "pt-hover", cx: scatter.cursor.px, cy: scatter.cursor.py, r: 7.5 })] : [];
   scatter.overlay.replaceChildren(...rings, ...cursor);
 }
 
 // Zoomed in or with a kind of trial hidden, the selected one is drawn all the same: another selection is another picture.
 function pickInScatter(again) {
-  if (state.dominated && state.gated && !state.near) drawPicked();
+  if (state.dominated && state.gated && state.stopped && !state.near) drawPicked();
   else again();
 }
 
@@ -178,7 +185,7 @@ function nearest(image, event) {
   const box = image.getBoundingClientRect();
   const scale = image.viewBox.baseVal.width / box.width;
   const [ex, ey] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
-  const bonus = { front: 4, reference: 4, dominated: 0, gated: -2 };
+  const bonus = { front: 4, reference: 4, dominated: 0, stopped: -1, gated: -2 };
   let found = null;
   let least = 26;
   for (const point of scatter.points) {
@@ -203,7 +210,7 @@ function listenTo(image) {
   image.addEventListener("blur", leave);
   image.addEventListener("click", (event) => {
     const found = nearest(image, event);
-    if (found) update({ trial: found.trial.number });
+    if (found) update({ trial: found.trial.label });
   });
   image.addEventListener("keydown", (event) => walk(image, event, axes()));
 }
@@ -211,10 +218,10 @@ function listenTo(image) {
 const STEPS = { ArrowLeft: ["px", -1], ArrowRight: ["px", 1], ArrowUp: ["py", -1], ArrowDown: ["py", 1] };
 
 function walk(image, event, axes) {
-  const now = scatter.points.indexOf(scatter.cursor ?? scatter.points.find((p) => p.trial.number === state.trial));
+  const now = scatter.points.indexOf(scatter.cursor ?? scatter.points.find((p) => p.trial.label === state.trial));
   if ((event.key === "Enter" || event.key === " ") && scatter.cursor) {
     event.preventDefault();
-    update({ trial: scatter.cursor.trial.number });
+    update({ trial: scatter.cursor.trial.label });
     return;
   }
   if (event.key === "Escape") { scatter.cursor = null; hideTip(); drawPicked(); return; }

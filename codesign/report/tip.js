@@ -21,13 +21,14 @@ const KNOBS_IN_TIP = 8;
 // A completed design that breaks a constraint may beat the front and still not stand on it.
 function placeOf(trial) {
   if (trial.front) return "on the front";
+  if (trial.reached !== null) return `stopped after ${trial.reached}`;
   if (trial.state !== "completed") return trial.state;
   return trial.violations.length > 0 ? "infeasible" : "dominated";
 }
 
 const standing = (trial) => [trial.reference ? "reference" : null, trial.knee ? "knee" : null, placeOf(trial)].filter(Boolean).join(", ");
 
-const headOf = (trial) => `Trial ${trial.number} – ${standing(trial)}`;
+const headOf = (trial) => `Trial ${trial.label} – ${standing(trial)}`;
 // Objectives, each followed by the score that reports it, then the scores asked for.
 const reported = objectives.flatMap((score) => [score, ...scores.filter((other) => other.reports === score.name)]);
 const shownScores = (extra) => [...new Set([...reported, ...extra])];
@@ -45,6 +46,7 @@ function mark(kind, x, y) {
     const d = `M${x - 3} ${y - 3}l6 6m0 -6l-6 6`;
     return svg("path", { class: "pt pt-gated", d });
   }
+  if (kind === "stopped") return svg("circle", { class: "pt pt-stopped", cx: x, cy: y, r: 3.4 });
   if (kind === "reference") {
     return svg("path", { class: "pt pt-reference", d: `M${x} ${y - 8}l8 8l-8 8l-8 -8z` });
   }

@@ -3,6 +3,7 @@
 Nothing here is a measurement; the figures only have the shape and the size of real ones.
 """
 
+import dataclasses
 import math
 
 import numpy as np
@@ -63,10 +64,11 @@ def fake_report(trials: int = 120, seed: int = 7, layers: tuple[str, ...] = LAYE
         description="Which small convolutional network, at which bit-widths and sparsity, on which chip,"
         " classifies handwritten digits with the least energy, latency and training memory?",
         seed=seed,
+        budget=f"{trials} trials",
         counts=StatusCounts(
-            planned=trials,
             completed=sum(record.state is TrialState.COMPLETED for record in records),
             gated=sum(record.state is TrialState.GATED for record in records),
+            stopped=0,
             failed=sum(record.state is TrialState.FAILED for record in records),
         ),
         wall_s=0.9 * trials,
@@ -75,7 +77,7 @@ def fake_report(trials: int = 120, seed: int = 7, layers: tuple[str, ...] = LAYE
         trials=tuple(records),
         hypervolume=_hypervolume(records),
         breakdowns={
-            record.number: _breakdown(record, layers, rng)
+            record.label: _breakdown(record, layers, rng)
             for record in records
             if record.on_front or record.reference
         },
@@ -93,6 +95,59 @@ def fake_report(trials: int = 120, seed: int = 7, layers: tuple[str, ...] = LAYE
             ("Continue it", "cosearch resume runs/quickstart --trials 200"),
             ("Take the front away", "cosearch export runs/quickstart --front --out designs"),
         ),
+    )
+
+
+def with_stages_and_chips(data: ReportData, chips: int = 3) -> ReportData:
+    """Invent what successive halving and a hardware sweep add.
+
+    Of the dominated trials two in three were stopped: every second of these before its training, so that it
+    has no accuracy. Every front design's sweep kept so many other chips; the first needs less latency and
+    more energy, and is on the front.
+    """
+    losers = [t for t in data.trials if kind_of(t) == "dominated"]
+    stopped = {t.label: place for place, t in enumerate(losers) if place % 3}
+    records: list[TrialRecord] = []
+    for trial in data.trials:
+        if trial.label in stopped:
+            records.append(_stopped(trial, trained=bool(stopped[trial.label] % 2)))
+            continue
+        records.append(dataclasses.replace(trial, chips=chips) if trial.on_front else trial)
+        if trial.on_front:
+            records.append(_on_another_chip(trial))
+    counts = dataclasses.replace(
+        data.counts, completed=data.counts.completed - len(stopped), stopped=len(stopped)
+    )
+    own = {label: one for label, one in data.breakdowns.items() if label not in stopped}
+    others = {t.label: data.breakdowns[str(t.number)] for t in records if t.variant is not None}
+    return dataclasses.replace(data, trials=tuple(records), counts=counts, breakdowns={**own, **others})
+
+
+def kind_of(trial: TrialRecord) -> str:
+    """Name a trial's kind as the page does."""
+    if trial.reference:
+        return "reference"
+    if trial.on_front:
+        return "front"
+    return "dominated" if trial.state is TrialState.COMPLETED else trial.state.value
+
+
+def _stopped(trial: TrialRecord, *, trained: bool) -> TrialRecord:
+    taken = {"validation_accuracy", "test_accuracy"}
+    scores = {name: value for name, value in trial.scores.items() if trained or name not in taken}
+    reached = "stage 2 of 3 (epochs 1 of 4)" if trained else "stage 1 of 3 (synflow, before any training)"
+    return dataclasses.replace(trial, state=TrialState.STOPPED, scores=scores, reached=reached)
+
+
+def _on_another_chip(trial: TrialRecord) -> TrialRecord:
+    scores = dict(trial.scores)
+    scores["inference_energy_pj"] *= 1.25
+    scores["inference_latency_s"] *= 0.5
+    design = tuple(
+        (name, "tpu_like 8x32" if name == "accelerator" else value) for name, value in trial.design
+    )
+    return dataclasses.replace(
+        trial, variant=1, chips=0, scores=scores, design=design, knee=False, reference=False
     )
 
 

@@ -44,7 +44,7 @@ def test_a_saving_that_costs_more_than_a_point_is_told_with_its_price() -> None:
 
 def test_the_design_is_chosen_by_validation_never_by_test() -> None:
     data = study(design(0, 0.97, 340.0, 0.97), design(1, 0.94, 50.0, 0.99), design(2, 0.97, 170.0, 0.90))
-    assert [gain.trial for gain in gains(data)] == [2]
+    assert [gain.label for gain in gains(data)] == ["2"]
     assert gains(data)[0].price == "at −7.0 pp test accuracy"
 
 
@@ -54,6 +54,24 @@ def test_a_better_accuracy_is_told_with_test_accuracy_and_energy() -> None:
         "+1.0 pp validation accuracy at +0.5 pp test accuracy, 2.0× more energy per inference"
     ]
     assert [objective.name for objective in ungained(data)] == ["inference_energy_pj"]
+
+
+def test_another_chip_of_a_trial_shows_the_gain_under_its_label() -> None:
+    chip = dataclasses.replace(design(1, 0.97, 100.0), variant=12)
+    data = study(design(0, 0.97, 340.0), design(1, 0.97, 170.0), chip)
+    assert [(gain.label, gain.figure) for gain in gains(data)] == [("1.12", "3.4× less")]
+    bare = dataclasses.replace(data, trials=data.trials[1:])
+    assert [gain.label for gain in gains(bare)] == ["1.12", "1"]
+
+
+def test_unfinished_training_never_shows_a_gain() -> None:
+    stopped = TrialRecord(
+        number=1,
+        state=TrialState.STOPPED,
+        reached="stage 1 of 2",
+        scores={"validation_accuracy": 0.99, "inference_energy_pj": 1.0},
+    )
+    assert gains(study(design(0, 0.97, 340.0), stopped)) == ()
 
 
 def test_without_a_reference_the_best_values_are_told() -> None:
@@ -68,7 +86,7 @@ def test_without_a_reference_the_best_values_are_told() -> None:
 @pytest.mark.parametrize("worthless", [math.nan, math.inf, -math.inf])
 def test_scores_that_are_not_finite_never_win(worthless: float) -> None:
     data = study(design(0, 0.97, 340.0), design(1, worthless, 100.0), design(2, 0.97, worthless))
-    assert [(gain.trial, gain.price) for gain in gains(data)] == [(1, "")]
+    assert [(gain.label, gain.price) for gain in gains(data)] == [("1", "")]
     assert gains(study(design(0, 0.97, worthless), design(1, 0.97, 100.0))) == ()
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from codesign.report import Breakdown, BreakdownRow, ReportData, StatusCounts, TrialState, render
-from tests.report.report_browser import executable, screenshot, visit
-from tests.report.report_fakes import fake_report
+from tests.report.report_browser import Dom, executable, screenshot, visit
+from tests.report.report_fakes import fake_report, with_stages_and_chips
 from tests.report.test_report_page import EVIL, with_texts
 
 pytestmark = pytest.mark.skipif(executable() is None, reason="no chromium here: apt-get install chromium")
@@ -31,11 +31,9 @@ def test_everything_is_drawn_and_nothing_complains(tmp_path: Path) -> None:
     ) == drawable(data)
     picture = [e for e in dom.by_class("pt-front") if e.attributes.get("r") == "5.5"]
     listed = {
-        int(e.attributes["data-trial"])
-        for e in dom.elements
-        if e.tag == "tr" and "data-trial" in e.attributes
+        e.attributes["data-trial"] for e in dom.elements if e.tag == "tr" and "data-trial" in e.attributes
     }
-    assert listed == {trial.number for trial in data.front} | {0}
+    assert listed == {trial.label for trial in data.front} | {"0"}
     assert len(picture) >= len([trial for trial in data.front if not trial.reference])
     assert len(dom.by_class("step")) == 1
     assert [e.words for e in dom.by_class("mark") if e.words in ("reference", "knee")] == [
@@ -92,6 +90,105 @@ def test_an_outlier_on_the_front_does_not_hide_the_others(tmp_path: Path) -> Non
     assert [e for e in picked.by_class("pt-picked") if e.attributes.get("data-trial") == str(far.number)]
 
 
+def _points(dom: Dom) -> int:
+    return int(next(e.attributes["data-points"] for e in dom.elements if "data-points" in e.attributes))
+
+
+def test_stopped_trials_have_a_mark_and_a_place_of_their_own(tmp_path: Path) -> None:
+    data = with_stages_and_chips(fake_report(120))
+    html = render(data)
+    stopped = [t for t in data.trials if t.state is TrialState.STOPPED]
+    untrained = [t for t in stopped if "validation_accuracy" not in t.scores]
+    assert len(stopped) > len(untrained) > 0
+    seen = visit(html, tmp_path, address=f"#near=0&trial={stopped[-1].number}")
+    assert "data-error" not in seen.dom.root
+    assert seen.console == ()
+    assert _points(seen.dom) == drawable(data)
+    assert len(seen.dom.by_class("pt-stopped")) == len(stopped) + 1  # the legend's own
+    note = seen.dom.by_id("scatter-note").words
+    assert f"{data.counts.gated} gated and {len(untrained)} stopped trials, which have no validation" in note
+    assert f"Stopped after {stopped[-1].reached}, among the worse there" in seen.dom.by_id("card").words
+    outcomes = seen.dom.by_id("outcomes").words
+    assert outcomes.count("Stopped after stage") == len(stopped)
+    assert f"Stopped ({len(stopped)})" in seen.dom.by_id("outcomes-filter").words
+    hidden = visit(html, tmp_path, address="#near=0&stopped=0").dom
+    assert _points(hidden) == drawable(data) - len(stopped)
+    lines = next(e.attributes["data-lines"] for e in hidden.elements if "data-lines" in e.attributes)
+    assert int(lines) == data.counts.completed + sum(t.variant is not None for t in data.trials)
+
+
+def test_a_study_that_stops_nothing_has_no_switch_for_it(tmp_path: Path) -> None:
+    dom = visit(render(fake_report(30)), tmp_path).dom
+    labels = [e for e in dom.elements if e.tag == "label" and e.words == "stopped"]
+    assert ["hidden" in e.attributes for e in labels] == [True]
+
+
+def test_another_chip_of_a_trial_is_a_point_and_a_row_with_its_label(tmp_path: Path) -> None:
+    data = with_stages_and_chips(fake_report(120))
+    chip = next(t for t in data.front if t.variant is not None and t.number > 0)
+    seen = visit(render(data), tmp_path, address=f"#near=0&sort=trial&down=0&trial={chip.label}")
+    dom = seen.dom
+    assert "data-error" not in dom.root
+    assert seen.console == ()
+    assert dom.root["data-trial"] == chip.label == f"{chip.number}.1"
+    listed = [
+        e.attributes["data-trial"] for e in dom.elements if e.tag == "tr" and "data-trial" in e.attributes
+    ]
+    assert listed == [t.label for t in data.trials if t.on_front or t.reference]
+    assert [e.attributes["data-trial"] for e in dom.by_class("picked")] == [chip.label]
+    assert f"The network of trial {chip.number} on another chip" in dom.by_id("card").words
+    assert "tpu_ like 8x32" in dom.by_id("card").words  # a line may break after the underscore
+    assert f"Trial {chip.label}" in dom.by_id("energy").words
+    first = next(t for t in data.front if t.variant is not None)
+    assert f"{first.label} is trial {first.number} on one that its" in dom.by_id("front-note").words
+    assert f"Left out of this page: {data.chips_left_out} more chips" in dom.by_id("scatter-note").words
+    own = visit(render(data), tmp_path, address=f"#trial={chip.number}").dom
+    assert f"Its hardware sweep kept 3 other chips. On the front: {chip.label} ." in own.by_id("card").words
+
+
+def test_a_chip_without_a_ledger_says_how_to_get_one(tmp_path: Path) -> None:
+    data = with_stages_and_chips(fake_report(60))
+    chip = next(t for t in data.front if t.variant is not None)
+    bare = dataclasses.replace(data, breakdowns={"0": data.breakdowns["0"]})
+    dom = visit(render(bare), tmp_path, address=f"#trial={chip.label}").dom
+    assert (
+        f"energy of trial {chip.label} has not been worked out: `cosearch report`"
+        in dom.by_id("energy").words
+    )
+
+
+STOPPED = """
+const root = document.documentElement, seen = [];
+const image = () => document.querySelector("#scatter svg");
+const dot = image().querySelector(".pt-stopped").getBoundingClientRect();
+const at = { clientX: dot.x + dot.width / 2, clientY: dot.y + dot.height / 2, bubbles: true };
+image().dispatchEvent(new PointerEvent("pointermove", at));
+seen.push("hover:" + document.querySelector("#tip b").textContent);
+const labels = [...document.querySelectorAll("#front tbody tr")].map((row) => row.dataset.trial);
+location.hash = "trial=" + labels.find((label) => label.includes("."));
+window.dispatchEvent(new HashChangeEvent("hashchange"));
+seen.push("picked:" + root.dataset.trial);
+document.querySelector("#card .sweep button").click();
+seen.push("linked:" + root.dataset.trial);
+const before = image().dataset.points;
+document.getElementById("stopped").click();
+seen.push("fewer:" + (Number(image().dataset.points) < Number(before)));
+root.dataset.seen = seen.join("|");
+"""
+
+
+def test_the_tip_says_where_a_trial_was_stopped_and_links_lead_to_chips(tmp_path: Path) -> None:
+    html = render(with_stages_and_chips(fake_report(120)))
+    seen = visit(html, tmp_path, address="#near=0&gated=0&dominated=0", drive=STOPPED)
+    assert "data-error" not in seen.dom.root
+    steps = dict(step.split(":", 1) for step in seen.dom.root["data-seen"].split("|"))
+    assert "– stopped after stage" in steps["hover"]
+    number, _, variant = steps["picked"].partition(".")
+    assert variant == "1"
+    assert steps["linked"] == number
+    assert steps["fewer"] == "true"
+
+
 def _row(layer: str, levels: dict[str, float]) -> BreakdownRow:
     energy = {level: {"W": picojoules} for level, picojoules in levels.items()}
     return BreakdownRow(layer=layer, phase="forward", energy_pj=energy, latency_s=1e-6, macs=10)
@@ -100,9 +197,9 @@ def _row(layer: str, levels: dict[str, float]) -> BreakdownRow:
 def test_layers_of_two_networks_stand_in_network_order_with_one_colour_a_level(tmp_path: Path) -> None:
     data = fake_report(30)
     levels = {f"level_{n}": 100.0 - n for n in range(16)}
-    chosen = next(trial.number for trial in data.front if not trial.reference)
+    chosen = next(trial.label for trial in data.front if not trial.reference)
     breakdowns = {
-        0: Breakdown(inference=tuple(_row(name, levels) for name in ("a", "b", "c", "d"))),
+        "0": Breakdown(inference=tuple(_row(name, levels) for name in ("a", "b", "c", "d"))),
         chosen: Breakdown(inference=tuple(_row(name, {"level_3": 50.0}) for name in ("a", "x", "d"))),
     }
     html = render(dataclasses.replace(data, breakdowns=breakdowns))
@@ -188,7 +285,7 @@ def test_a_failure_is_seen_by_these_tests_and_by_the_reader(tmp_path: Path) -> N
 
 
 def _nothing() -> ReportData:
-    counts = StatusCounts(planned=10, completed=0, gated=0, failed=0)
+    counts = StatusCounts(completed=0, gated=0, stopped=0, failed=0)
     return dataclasses.replace(fake_report(1), trials=(), hypervolume=(), breakdowns={}, counts=counts)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from codesign.report import ReportData, TrialState, render
 from codesign.report.embed import BREAKDOWN_BUDGET, embedded
-from tests.report.report_fakes import fake_report
+from tests.report.report_fakes import fake_report, with_stages_and_chips
 
 EVIL = (
     "</script><script>document.documentElement.dataset.error='pwned'</script><img src=x onerror=alert(1)>&\"'"
@@ -22,11 +22,12 @@ EVIL = (
 
 def with_texts(text: str) -> ReportData:
     """Put one text everywhere a study can put a text of its own."""
-    data = fake_report(50)
+    data = with_stages_and_chips(fake_report(50))
     return dataclasses.replace(
         data,
         study=text,
         description=text,
+        budget=text,
         objectives=tuple(dataclasses.replace(o, label=text) for o in data.objectives),
         trials=tuple(
             dataclasses.replace(
@@ -34,18 +35,19 @@ def with_texts(text: str) -> ReportData:
                 design=((text, text),),
                 violations=(text,) if trial.state is TrialState.GATED else (),
                 reason=text if trial.state is TrialState.FAILED else None,
+                reached=text if trial.state is TrialState.STOPPED else None,
             )
             for trial in data.trials
         ),
         breakdowns={
-            number: dataclasses.replace(
+            label: dataclasses.replace(
                 one,
                 inference=tuple(
                     dataclasses.replace(row, layer=text, phase=text, energy_pj={text: {text: 1.0}})
                     for row in one.inference
                 ),
             )
-            for number, one in data.breakdowns.items()
+            for label, one in data.breakdowns.items()
         },
         manifest=((text, text),),
         commands=((text, text),),
@@ -130,6 +132,25 @@ def test_two_thousand_trials_stay_under_a_megabyte(layers: int) -> None:
     assert len(html.encode()) < 1_000_000
     kept = payload(html)
     assert len(json.dumps(kept["breakdowns"])) <= BREAKDOWN_BUDGET * 1.1
+
+
+def test_labels_of_chips_are_texts_and_trials_stay_numbers() -> None:
+    data = with_stages_and_chips(fake_report(40))
+    trials = payload(render(data))["trials"]
+    assert isinstance(trials, list)
+    assert [one[0] for one in trials] == [
+        one.number if one.variant is None else f"{one.number}.1" for one in data.trials
+    ]
+
+
+def test_the_facts_name_budget_stopped_trials_and_chips() -> None:
+    static = render(with_stages_and_chips(fake_report(40))).split("<script")[0]
+    facts = dict(re.findall(r"<div><dt>([^<]*)</dt><dd>([^<]*)</dd></div>", static))
+    data = with_stages_and_chips(fake_report(40))
+    assert facts["planned"] == "40 trials"
+    assert facts["stopped"] == str(data.counts.stopped) != "0"
+    assert facts["other chips kept"] == str(data.chips_kept) != "0"
+    assert "stopped" not in dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", render(fake_report(9))))
 
 
 def test_breakdowns_beyond_the_budget_are_counted_reference_and_knee_kept() -> None:
@@ -218,5 +239,5 @@ def test_words_and_marks_stand_out_in_both_themes(theme: int) -> None:
     for ground in ("page", "surface"):
         for words in ("ink", "soft", "accent", "good", "bad"):
             assert _contrast(colours[words], colours[ground]) >= 4.5, (words, ground)  # WCAG 2.1, 1.4.3
-    for mark in ("front", "pick", "ink", "gated", "dominated"):
+    for mark in ("front", "pick", "ink", "gated", "stopped", "dominated"):
         assert _contrast(colours[mark], colours["surface"]) >= 3.0, mark  # WCAG 2.1, 1.4.11
