@@ -181,7 +181,7 @@ def _print_front(folder: RunFolder, question: StudyFile) -> None:
     from codesign.tables import front_table, headline
 
     # A pipe has no width to fit; on a terminal the table takes what there is.
-    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console = Console() if sys.stdout.isatty() else Console(width=240)
     console.print(front_table(folder, question))
     typer.echo(headline(folder, question))
 

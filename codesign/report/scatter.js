@@ -159,7 +159,7 @@ function scatterWords(hidden, outside, x, y) {
     const one = strip.length === 1 && strip[0][0] === 1;
     notes.push(`The strip at the bottom holds ${strip.map(([count, kind]) => `${count} ${kind}`).join(" and ")} ${one ? "trial, which has" : "trials, which have"} no ${y.label}.`);
   }
-  if (has("stopped")) notes.push("Stopped trials stand where the training that they had left them.");
+  if (has("stopped")) notes.push("Stopped trials stand at the scores of the stage that they reached.");
   if (scatter.points.some((p) => p.trial.reference) && x.sign !== 0 && y.sign !== 0) notes.push("Shaded: better than the reference on both axes.");
   if (outside > 0) notes.push(`Zoomed in: ${outside} ${outside === 1 ? "trial lies" : "trials lie"} outside the view.`);
   if (hidden > 0) notes.push(`Not drawn: ${hidden} ${hidden === 1 ? "trial" : "trials"} without a value that these axes can show.`);
