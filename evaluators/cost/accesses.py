@@ -11,10 +11,10 @@ from evaluators.cost.compiled import jit
 from evaluators.cost.counting import exchange
 from evaluators.cost.layout import (
     ACCUMULATED,
+    ASKED,
     CONTEXT,
     DUE,
     DUE_AXES,
-    EXECUTED,
     FIRST,
     HALO_ONCE,
     HEADER,
@@ -44,7 +44,7 @@ def boundary(
         scratch.marks[DUE, 0, prefix] > 0 or scratch.plan[DUE_AXES, 0, b] > 0
     )
     if b == 0:
-        times *= row.scalars[EXECUTED]
+        times *= row.scalars[ASKED + operand]
         return exchange(operand, b, due, first[0], 1.0, times, row, switches, scratch.lines)
     low_tile = scratch.tiles[operand, scratch.plan[CONTEXT, operand, b - 1], prefix]
     high_tile = scratch.tiles[operand, scratch.plan[CONTEXT, operand, b], prefix]

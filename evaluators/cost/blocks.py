@@ -21,6 +21,7 @@ from evaluators.cost.compiled import inlined, jit
 from evaluators.cost.counting import exchange, prepare, tile_of
 from evaluators.cost.layout import (
     ACCUMULATED,
+    ASKED,
     AT,
     BITS,
     BLOCK_ROOM,
@@ -30,7 +31,6 @@ from evaluators.cost.layout import (
     DOUBLED,
     DUE_AXES,
     EVERY,
-    EXECUTED,
     EXTENT,
     FACTOR_DIM,
     FACTOR_MASK,
@@ -209,7 +209,7 @@ def _fill(at: int, stamp: float, row: Row, switches: Floats, scratch: Scratch) -
             high_tile = tile if b > 0 else lines[FIRST, operand, 0]
             if b > 0 and switches[HALO_ONCE] == 0:
                 high_tile = low_tile * np.round(lines[FIRST, operand, b] / lines[FIRST, operand, b - 1])
-            times = outside if b > 0 else outside * row.scalars[EXECUTED]
+            times = outside if b > 0 else outside * row.scalars[ASKED + operand]
             due = accumulates and (reducing or scratch.plan[DUE_AXES, 0, b] > 0)
             high, low, back = exchange(operand, b, due, high_tile, low_tile, times, row, switches, lines)
             energy_pj = booked_pj(operand, b, high, low, back, row)

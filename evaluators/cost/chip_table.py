@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluators.cost import layout
-from evaluators.cost.problem import Floats, Integers, chip_numbers, level_numbers, resident_level
+from evaluators.cost.problem import (
+    Floats,
+    Integers,
+    chip_numbers,
+    innermost_compressed,
+    level_numbers,
+    resident_level,
+)
 from hw_templates.accelerator import Accelerator, MemoryLevel
 
 LATENCY_ONLY = (layout.READ_CYCLES, layout.WRITE_CYCLES, layout.ONE_PORT)
@@ -101,7 +108,10 @@ def chip_table(chips: Sequence[Accelerator]) -> ChipTable:
         searched=row_classes(energies.reshape(n, layout.MAX_LEVELS * layout.LEVEL_COLUMNS)),
         shapes=shapes,
         arrays=classes_of((chip.axes, shape) for chip, shape in zip(chips, shapes.of.tolist(), strict=True)),
-        macs=classes_of((chip.mac, chip.zeros, chip.pass_overhead_cycles) for chip in chips),
+        macs=classes_of(
+            (chip.mac, chip.zeros, chip.pass_overhead_cycles, tuple(innermost_compressed(chip).items()))
+            for chip in chips
+        ),
         homes=classes_of(
             None if level is None else (level, *_room(chip.memories[level]))
             for chip, level in zip(chips, resident, strict=True)

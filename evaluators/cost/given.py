@@ -13,12 +13,12 @@ from evaluators.cost.compiled import entry, inlined
 from evaluators.cost.counting import columns_of, exchange, prepare, rows_of
 from evaluators.cost.layout import (
     ACCUMULATED,
+    ASKED,
     BITS,
     CAPACITY,
     DIMS,
     DOUBLED,
     DUE_AXES,
-    EXECUTED,
     EXTENT,
     FIRST,
     FX,
@@ -93,7 +93,7 @@ def _operand_pj(
                 product *= size
             g += 1
         due = accumulates and (g <= last_reduction or scratch.plan[DUE_AXES, 0, b] > 0)
-        high_tile, low_tile, times = lines[FIRST, operand, 0], 1.0, outside * row.scalars[EXECUTED]
+        high_tile, low_tile, times = lines[FIRST, operand, 0], 1.0, outside * row.scalars[ASKED + operand]
         if b > 0:
             times = outside
             low_tile = _tile(operand, b - 1, product, extents, row, lines)

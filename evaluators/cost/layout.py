@@ -34,7 +34,8 @@ PIN_HOLDING, READ_BACK_FIRST, HALO_ONCE, WHOLE_PES, GREEDY = range(5)
 PSUM_BITS, EXECUTED, MAC_CYCLES, MAC_PJ = range(4)
 STRIDE_Y, STRIDE_X, DILATION_Y, DILATION_X, INPUT_Y, INPUT_X = range(4, 10)
 PASS_CYCLES, PASS_OPERAND = range(10, 12)
-SCALARS: Final = 12
+ASKED = 12  # and 13, 14: per operand, the share of MACs for which the array reads its innermost memory
+SCALARS: Final = 15
 
 SLACK: Final = 1e-9  # products of fractional spatial factors come back to integers up to rounding
 

@@ -316,7 +316,10 @@ def _pack_problem(packed: Packed, p: int, problem: Problem, chip: Accelerator) -
 
 
 def scalars_of(problem: Problem, chip: Accelerator) -> tuple[float, ...]:
-    """Return the kernel's row of scalars; of the chip its MACs, zero handling and pass overhead count."""
+    """Return the kernel's row of scalars.
+
+    Of the chip count its MACs, zero handling, pass overhead, and whether innermost memories are compressed.
+    """
     nest = problem.nest
     work = mac_work(chip, problem)
     psum_bits = max(float(chip.mac.accumulator_bits), problem.storage[_INDEX[problem.accumulated]].bits)
@@ -333,7 +336,31 @@ def scalars_of(problem: Problem, chip: Accelerator) -> tuple[float, ...]:
         max(nest.ix, 1),
         chip.pass_overhead_cycles,
         next(o for o, operand in enumerate(OPERANDS) if slot(problem.accumulated, operand) == "W"),
+        *_asked(problem, chip, work.executed),
     )
+
+
+def _asked(problem: Problem, chip: Accelerator, executed: float) -> tuple[float, float, float]:
+    """Return per operand the share of MACs for which the array reads its innermost memory.
+
+    The words of a memory that keeps an operand compressed hold none of its zeros, so MACs that are skipped
+    for those zeros are left out there already; only those that the other operand's zeros skip are not.
+    """
+    compressed = innermost_compressed(chip)
+    shares = []
+    for operand in OPERANDS:
+        letter, density = slot(problem.accumulated, operand), problem.storage[_INDEX[operand]].density
+        twice = letter in chip.zeros.skips and compressed[letter] and density > 0
+        shares.append(executed / density if twice else executed)
+    return shares[0], shares[1], shares[2]
+
+
+def innermost_compressed(chip: Accelerator) -> dict[str, bool]:
+    """Return for each operand's slot whether the memory beside the array keeps it compressed."""
+    return {
+        letter: next((level.compressed for level in chip.memories if letter in level.operands), False)
+        for letter in "WIO"
+    }
 
 
 def effective_factors(

@@ -105,10 +105,6 @@ def _rebuilt(op: Op, workload: Workload, chip: Accelerator, traffic: Traffic) ->
         chain = [index for index, level in enumerate(chip.memories) if letter in level.operands]
         coded = next((index for index in chain if chip.memories[index].compressed), chain[-1])
         bits = traffic.reads[o][coded] * chip.memories[coded].word_bits
-        if coded == chain[0] and letter in chip.zeros.skips:
-            # NOTE: words of a memory beside the array are counted by the MACs that are not skipped, and coded
-            # words hold no zeros to begin with: the density would stand in them twice.
-            bits /= float(workload.density[tensor]) or 1.0
         stored = _stored_bits(workload, tensor)
         elements = bits / stored if stored else 0.0  # of the dense tensor, as often as they are read
         work[operand.value] = elements * float(workload.density[tensor]) * code.operations_per_element

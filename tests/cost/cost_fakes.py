@@ -101,6 +101,17 @@ def with_capacity(accelerator, name, capacity_bits):
     )
 
 
+def compressing(accelerator, name, compressed):
+    """Return the chip with one memory that keeps its words compressed, or does not."""
+    return replace(
+        accelerator,
+        memories=tuple(
+            replace(level, compressed=compressed) if level.name == name else level
+            for level in accelerator.memories
+        ),
+    )
+
+
 def skipping(accelerator, letters):
     return replace(accelerator, zeros=ZeroHandling(skips=letters))
 

@@ -1,5 +1,7 @@
 """Access counts: a layer counted by hand, the tables against the counts, the search against every order."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ from evaluators.cost.fixed import (
 )
 from evaluators.cost.layout import OPEN, PERIODS
 from evaluators.cost.mapper import ZIGZAG, Effort, Switches, map_all
-from evaluators.cost.problem import prime_factors
+from evaluators.cost.problem import Storage, prime_factors
 from evaluators.cost.spatial import SpatialMapping, candidates, sizes_of
 from evaluators.cost.windows import window_union
 from evaluators.workload.graph import LoopNest, Operand
@@ -24,9 +26,11 @@ from tests.cost.cost_fakes import (
     SMALL,
     best_of_all_orders,
     chip,
+    compressing,
     every_order,
     memory_energy_pj,
     problem,
+    skipping,
     with_capacity,
 )
 
@@ -57,6 +61,19 @@ def test_an_operand_held_at_the_pins_is_read_once():
     )[0]
     assert held.reads[1][0] == 6
     assert again.reads[1][0] == 24
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_zeros_that_are_skipped_are_left_out_once(compressed):
+    """Half of the weights are zero: 12 of 24 are read, whether the buffer holds the zeros or not."""
+    found = evaluate_orders(
+        replace(problem(MATMUL), storage=(Storage(bits=8), Storage(bits=8, density=0.5), Storage(bits=8))),
+        compressing(skipping(chip(), frozenset("W")), "buffer", compressed),
+        TWO_COLUMNS,
+        [[("C", 3), ("B", 4)]],
+    )[0]
+    assert found.reads[1][0] == 12
+    assert found.reads[0][0] == 6  # of 12: a skipped MAC asks for no input either
 
 
 def test_zigzag_reads_partial_sums_back_as_often_as_it_writes_them():
