@@ -18,6 +18,7 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from codesign.run_folder import RunFolder, create
@@ -108,6 +109,8 @@ def check(folder: RunFolder, study: StudyFile, expected: bytes) -> None:
     """Every trial once, none left running, and the quiet run's front, byte for byte."""
     storage = open_storage(study.storage, folder.journal_path)
     trials = optuna.load_study(study_name=folder.storage_name(study), storage=storage).get_trials()
+    if isinstance(storage, RDBStorage):
+        storage.engine.dispose()
     assert [trial.number for trial in trials] == list(range(TRIALS))
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
     assert [result.trial for result in folder.results()] == list(range(TRIALS))
