@@ -97,9 +97,7 @@ def probe(address: str, timeout_s: float = PROBE_S, *, on_nodes: bool = False) -
     for line in done.stdout.splitlines():
         if line.startswith(_MARK):
             data = json.loads(line.removeprefix(_MARK))
-            nodes = tuple(
-                Node(address=node["address"], resources=node["resources"]) for node in data["nodes"]
-            )
+            nodes = tuple(Node(**node) for node in data["nodes"])
             return ClusterFacts(ray=data["ray"], python=data["python"], nodes=nodes)
     raise ClusterError(explain(address, done.stderr))
 

@@ -6,9 +6,11 @@ process that is killed is a descendant of one that the test started.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -27,7 +29,7 @@ import pytest
 from codesign.run_folder import open_run
 from codesign.storage import open_storage
 
-KILLS = 3
+KILLS = int(os.environ.get("CODESIGN_RAY_KILLS", "3"))  # of workers and drivers, in turns
 START = (
     "start --head --block --node-ip-address 127.0.0.1 --port {port} --num-cpus 2 "
     "--object-store-memory 104857600 --include-dashboard false --temp-dir {home} --disable-usage-stats"
@@ -151,21 +153,31 @@ def command(cluster: Cluster, *arguments: str, home: Path, log: Path) -> subproc
         )
 
 
-def kill_and_resume(cluster: Cluster, home: Path, kills: int, seed: int = 0) -> list[str]:
-    """Run the study, kill a worker or the driver `kills` times, and return what was killed."""
-    rng, done, log = random.Random(seed), [], home / "driver.log"
-    run = home / "runs" / "killed"
+def under_fire(cluster: Cluster, home: Path, kills: int, expected: bytes) -> list[str]:
+    """Run the study until so much was killed, and return what; every run must end as the quiet one."""
+    done: list[str] = []
+    while len(done) < kills:
+        run = home / "runs" / f"killed-{len(done)}"
+        done += kill_and_resume(cluster, home, run, kills - len(done), first=len(done))
+        check_whole(run, 12)
+        assert (run / "front.json").read_bytes() == expected
+    return done
+
+
+def kill_and_resume(cluster: Cluster, home: Path, run: Path, kills: int, first: int) -> list[str]:
+    """Run the study once, killing a worker and the driver in turns while it runs; return what was killed."""
+    rng, done, log = random.Random(first), [], home / "driver.log"
     ray = f"executor={{ray: {{address: '{cluster.address}', cpus_per_trial: 1}}}}"
-    driver = command(cluster, "run", "killed.yaml", "-o", ray, home=home, log=log)
-    for number in range(kills):
-        _wait_for_a_trial(run, driver)
-        time.sleep(rng.uniform(0.5, 3.0))
+    driver = command(cluster, "run", "killed.yaml", "--out", str(run), "-o", ray, home=home, log=log)
+    while len(done) < kills:
+        _wait_for_progress(run, driver)
+        time.sleep(rng.uniform(0.0, 3.0))
         if driver.poll() is not None:
             break
-        if number % 2 == 0:
-            workers = [p for p in cluster.process.children(recursive=True) if "RayWorker" in _name(p)]
-            for worker in workers[:1]:
-                worker.send_signal(signal.SIGKILL)
+        if (first + len(done)) % 2 == 0:
+            workers = [p for p in cluster.process.children(recursive=True) if "RayWorker." in _name(p)]
+            if workers:
+                rng.choice(workers).send_signal(signal.SIGKILL)
                 done.append("worker")
         else:
             driver.kill()
@@ -183,14 +195,14 @@ def _name(process: psutil.Process) -> str:
         return ""
 
 
-def _wait_for_a_trial(run: Path, driver: subprocess.Popen[bytes]) -> None:
-    """Wait until a checkpoint is in the run folder and more than what was there is finished."""
-    before, deadline = len(list(run.glob("trials/*/result.json"))), time.monotonic() + 300
+def _wait_for_progress(run: Path, driver: subprocess.Popen[bytes]) -> None:
+    """Wait until an epoch or a trial is over that was not when this was called."""
+    began, deadline = time.time(), time.monotonic() + 300
     while driver.poll() is None and time.monotonic() < deadline:
-        if list(run.glob("cache/partial-*/checkpoint.pt")):
-            return
-        if len(list(run.glob("trials/*/result.json"))) > before + 1:
-            return
+        for path in (*run.glob("cache/partial-*/checkpoint.pt"), *run.glob("trials/*/result.json")):
+            with contextlib.suppress(FileNotFoundError):  # it was finished just now
+                if path.stat().st_mtime > began:
+                    return
         time.sleep(0.1)
 
 
@@ -206,28 +218,27 @@ def check_whole(run: Path, trials: int) -> None:
 
 @pytest.mark.slow
 def test_killed_workers_and_drivers_cost_nothing(cluster: Cluster, home: Path) -> None:
-    killed = kill_and_resume(cluster, home, KILLS)
-    assert "worker" in killed
-    assert "driver" in killed
-    run = home / "runs" / "killed"
-    check_whole(run, 12)
-    here = command(
-        cluster,
-        "run",
-        "killed.yaml",
-        "-o",
-        "executor=in_process",
-        "--out",
-        "here",
-        home=home,
-        log=home / "log",
+    log = home / "log"
+    quiet = command(
+        cluster, "run", "killed.yaml", "-o", "executor=in_process", "--out", "quiet", home=home, log=log
     )
-    assert here.wait(timeout=300) == 0, (home / "log").read_text()
-    assert (run / "front.json").read_bytes() == (home / "here" / "front.json").read_bytes()
-    crashes = [json.loads(path.read_text()) for path in run.glob("trials/*/crashes.json")]
+    assert quiet.wait(timeout=300) == 0, log.read_text()
+    killed = under_fire(cluster, home, KILLS, (home / "quiet" / "front.json").read_bytes())
+    assert {"worker", "driver"} <= set(killed)
+    runs = home / "runs"
+    crashes = [json.loads(path.read_text()) for path in runs.glob("*/trials/*/crashes.json")]
     assert crashes  # a worker that died in the middle of a trial was noticed
-    exported = command(cluster, "export", str(run), "--front", "--out", "out", home=home, log=home / "log")
-    assert exported.wait(timeout=120) == 0, (home / "log").read_text()
+    exported = command(
+        cluster, "export", str(runs / "killed-0"), "--front", "--out", "out", home=home, log=log
+    )
+    assert exported.wait(timeout=120) == 0, log.read_text()
+
+
+@pytest.mark.slow
+def test_the_doctor_sees_the_nodes_of_a_cluster(cluster: Cluster, home: Path) -> None:
+    asked = command(cluster, "doctor", "--ray", cluster.address, home=home, log=home / "log")
+    assert asked.wait(timeout=180) == 0, (home / "log").read_text()
+    assert re.search(r"ok +ray node .* 2 CPU; codesign .*torch \d", (home / "log").read_text())
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -438,3 +440,35 @@ def test_an_address_is_read(address: str, place: object) -> None:
 def test_another_form_of_address_is_refused(address: str) -> None:
     with pytest.raises(ClusterError, match=r"a Ray address is auto, local, HOST:PORT or ray://HOST:PORT"):
         endpoint(address)
+
+
+def test_what_a_cluster_says_of_itself_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [
+        {"address": "10.0.0.1", "resources": {"CPU": 2.0}, "versions": {"torch": "2.13.0"}},
+        {"address": "10.0.0.2", "resources": {}, "problem": "ModuleNotFoundError: codesign"},
+    ]
+    said = (
+        f"chatter\ncodesign-ray-probe {json.dumps({'ray': '2.60.0', 'python': '3.11.7', 'nodes': nodes})}\n"
+    )
+    asked: list[str] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.extend(command)
+        return subprocess.CompletedProcess(command, 0, said, "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    facts = probe("auto", on_nodes=True)
+    assert asked[-2:] == ["auto", "nodes"]
+    assert facts.nodes[0].versions == {"torch": "2.13.0"}
+    assert facts.nodes[1].problem == "ModuleNotFoundError: codesign"
+
+
+def test_a_cluster_that_never_answers_is_one_message_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        raise subprocess.TimeoutExpired(command, 1.0, stderr=b"")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ClusterError, match=r"does not answer \(no answer in 1 s\)"):
+        probe("auto", timeout_s=1.0)
