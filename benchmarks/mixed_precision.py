@@ -3,9 +3,10 @@
 `python -m benchmarks.mixed_precision --data-root PATH --out DIR`: for each seed, every uniform precision (2
 to 8 bits, weights and activations alike) is trained and priced, and the study `mixed_precision` is run. The
 search is not warmed with them, but for one: its reference design, trial 0, is the uniform one of fewest bits,
-to which nothing else in the space is equal in energy or in storage. For each uniform precision the rival is
+which costs less than any other. For each uniform precision the rival is
 the design of the search with the best *validation* accuracy at no more energy, at no more storage, or at no
 more of both; the gain in *test* accuracy, which chose nothing, is printed beside that in validation accuracy.
+Then the other way round: the cheapest design of the search whose validation accuracy is no lower.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from search_spaces.space import assemble, knobs
 
 STUDY = "mixed_precision"
 BITS = (2, 3, 4, 5, 6, 7, 8)
+KINDS = ("weight", "activation")
+ENERGY, STORAGE = "inference_energy_pj", "storage_bits"
 COSTS: Mapping[str, tuple[str, ...]] = {
-    "energy": ("inference_energy_pj",),
-    "storage": ("storage_bits",),
-    "both": ("inference_energy_pj", "storage_bits"),
+    "energy": (ENERGY,),
+    "storage": (STORAGE,),
+    "energy and no more storage": (ENERGY, STORAGE),
 }
 ROUNDING = 1e-9  # relative, of sums of floats that are equal by construction
 
@@ -50,11 +53,12 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rival:
-    """The best searched design within a uniform one's costs; gains in points of accuracy."""
+    """A searched design beside a uniform one: gains in points of accuracy, and its costs as shares."""
 
     validation_gain: float
     test_gain: float
     energy_share: float
+    storage_share: float
 
 
 def uniform_points(study: StudyFile, cache: Path) -> dict[int, Point]:
@@ -76,45 +80,73 @@ def searched_points(overrides: Iterable[str], out: Path) -> tuple[Point, ...]:
     return tuple(Point(scores=result.scores) for result in study.results() if result.feasible)
 
 
-def rival(uniform: Point, searched: Iterable[Point], costs: tuple[str, ...]) -> Rival | None:
-    """Return how the best searched design within the costs compares; None where there is none."""
+def beside(uniform: Point, searched: Point) -> Rival:
+    """Return how a searched design compares with a uniform one."""
+    return Rival(
+        validation_gain=100 * (searched.validation - uniform.validation),
+        test_gain=100 * (searched.test - uniform.test),
+        energy_share=searched.scores[ENERGY] / uniform.scores[ENERGY],
+        storage_share=searched.scores[STORAGE] / uniform.scores[STORAGE],
+    )
+
+
+def best_within(uniform: Point, searched: Iterable[Point], costs: tuple[str, ...]) -> Rival | None:
+    """Return the most accurate searched design (by validation) at no more of some costs, if there is one."""
 
     def within(point: Point) -> bool:
         return all(point.scores[name] <= uniform.scores[name] * (1 + ROUNDING) for name in costs)
 
     best = max(filter(within, searched), key=lambda point: point.validation, default=None)
-    if best is None:
-        return None
-    return Rival(
-        validation_gain=100 * (best.validation - uniform.validation),
-        test_gain=100 * (best.test - uniform.test),
-        energy_share=best.scores["inference_energy_pj"] / uniform.scores["inference_energy_pj"],
-    )
+    return None if best is None else beside(uniform, best)
 
 
-def print_table(runs: Mapping[int, tuple[dict[int, Point], tuple[Point, ...]]]) -> None:
-    """Print the gains of every seed, and their mean, for every uniform precision."""
+def cheapest_as_good(uniform: Point, searched: Iterable[Point], cost: str) -> Rival | None:
+    """Return the searched design of least cost whose validation accuracy is no lower, if there is one."""
+    as_good = (point for point in searched if point.validation >= uniform.validation)
+    best = min(as_good, key=lambda point: point.scores[cost], default=None)
+    return None if best is None else beside(uniform, best)
+
+
+Runs = Mapping[int, tuple[Mapping[int, Point], tuple[Point, ...]]]
+
+
+def print_gains(runs: Runs) -> None:
+    """Print what the best design within each uniform precision's costs gains, for every seed."""
     for name, costs in COSTS.items():
-        print(f"\nat no more {'energy and storage' if name == 'both' else name}: points of accuracy gained")
-        print(f"{'bits':>4}  {'test, each seed':36} {'mean':>6}  {'validation, each seed':36}")
+        print(f"\nbest at no more {name}: points of accuracy gained, each seed, and their mean")
         for bits in BITS:
-            rivals = [rival(uniform[bits], searched, costs) for uniform, searched in runs.values()]
-            known = [one for one in rivals if one is not None]
-            mean = f"{fmean(one.test_gain for one in known):+6.2f}" if known else "  none"
-            tests, validations = (_listed(rivals, pick) for pick in (_test_gain, _validation_gain))
-            print(f"{bits:>4}  {tests:36} {mean}  {validations:36}")
+            rivals = [best_within(uniform[bits], found, costs) for uniform, found in runs.values()]
+            _print_row(bits, rivals, {"test": lambda one: one.test_gain, "validation": _validation_gain})
 
 
-def _test_gain(one: Rival) -> float:
-    return one.test_gain
+def print_savings(runs: Runs) -> None:
+    """Print what the cheapest design as good as each uniform precision costs, for every seed."""
+    shares: dict[str, Callable[[Rival], float]] = {
+        ENERGY: lambda one: one.energy_share,
+        STORAGE: lambda one: one.storage_share,
+    }
+    for cost, share in shares.items():
+        print(f"\ncheapest in {cost} of no lower validation accuracy: its share of that cost")
+        for bits in BITS:
+            rivals = [cheapest_as_good(uniform[bits], found, cost) for uniform, found in runs.values()]
+            _print_row(bits, rivals, {"share": share, "test gain": lambda one: one.test_gain})
 
 
 def _validation_gain(one: Rival) -> float:
     return one.validation_gain
 
 
-def _listed(rivals: Iterable[Rival | None], pick: Callable[[Rival], float]) -> str:
-    return " ".join("  none" if one is None else f"{pick(one):+6.2f}" for one in rivals)
+def _print_row(
+    bits: int, rivals: Iterable[Rival | None], columns: Mapping[str, Callable[[Rival], float]]
+) -> None:
+    several = tuple(rivals)
+    known = [one for one in several if one is not None]
+    parts = []
+    for title, pick in columns.items():
+        each = " ".join("  none" if one is None else f"{pick(one):6.2f}" for one in several)
+        mean = f"{fmean(map(pick, known)):6.2f}" if known else "  none"
+        parts.append(f"{title} {each} mean {mean}")
+    print(f"{bits} bits: {'; '.join(parts)}")
 
 
 def main() -> None:
@@ -129,20 +161,21 @@ def main() -> None:
     runs = {}
     for seed in range(given.seeds):
         overrides = [f"seed={seed}", f"dataset.data_root={given.data_root}", *given.set]
-        overrides += [f"reference.quantization.{kind}_bits={min(BITS)}" for kind in ("weight", "activation")]
+        overrides += [f"reference.quantization.{kind}_bits={min(BITS)}" for kind in KINDS]
         overrides += [] if given.trials is None else [f"budget.trials={given.trials}"]
-        study = load(STUDY, overrides).file
+        every = [f"space.quantization.{kind}_bits={list(BITS)}" for kind in KINDS]
+        study = load(STUDY, [*overrides, *every]).file
         uniform = uniform_points(study, given.out / f"uniform-{seed}")
         for bits, point in uniform.items():
             print(
                 f"seed {seed}, uniform {bits} bits: validation {point.validation:.2%}, "
-                f"test {point.test:.2%}, {point.scores['inference_energy_pj'] / 1e6:.3f} uJ, "
-                f"{point.scores['storage_bits'] / 8192:.2f} KiB",
+                f"test {point.test:.2%}, {point.scores[ENERGY] / 1e6:.3f} uJ, "
+                f"{point.scores[STORAGE] / 8192:.2f} KiB",
                 flush=True,
             )
         runs[seed] = uniform, searched_points(overrides, given.out / f"search-{seed}")
-        print_table({seed: runs[seed]})
-    print_table(runs)
+    print_gains(runs)
+    print_savings(runs)
 
 
 if __name__ == "__main__":
