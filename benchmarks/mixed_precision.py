@@ -3,10 +3,10 @@
 `python -m benchmarks.mixed_precision --data-root PATH --out DIR`: for each seed, every uniform precision (2
 to 8 bits, weights and activations alike) is trained and priced, and the study `mixed_precision` is run. The
 search is not warmed with them, but for one: its reference design, trial 0, is the uniform one of fewest bits,
-which costs less than any other. For each uniform precision the rival is
-the design of the search with the best *validation* accuracy at no more energy, at no more storage, or at no
-more of both; the gain in *test* accuracy, which chose nothing, is printed beside that in validation accuracy.
-Then the other way round: the cheapest design of the search whose validation accuracy is no lower.
+which costs less than any other. For each uniform precision the rival is the design of the search with the
+best *validation* accuracy at no more energy, at no more storage, or at no more of both; the gain in *test*
+accuracy, which chose nothing, is printed beside that in validation accuracy. Then the other way round: the
+cheapest design of the search whose validation accuracy is no lower.
 """
 
 from __future__ import annotations
