@@ -116,11 +116,27 @@ def _sweep(path: Path, question: StudyFile, quiet: bool, driven: Callable[[Progr
         raise typer.Exit(130)
     folder = open_run(path)
     _print_front(folder, question)
+    _refuse_all_failed(folder)
     typer.echo(f"report   {folder.report_path}")
     if question.dataset.shapes is None:
         typer.echo(f"export   cosearch export {folder.path} --front")
     else:  # nothing was trained: there is nothing to export, and designs are to be held side by side
         typer.echo(f"matrix   cosearch matrix {folder.path}")
+
+
+def _refuse_all_failed(folder: RunFolder) -> None:
+    """Say why, and end with an error, where not one trial could be scored."""
+    from collections import Counter
+
+    from codesign.errors import CodesignError
+    from codesign.results import TrialState
+
+    results = folder.results()
+    if results and all(result.state is TrialState.FAILED for result in results):
+        reason, times = Counter(result.reason for result in results).most_common(1)[0]
+        raise CodesignError(
+            f"every trial of {folder.path} failed, {times} of {len(results)} for this reason: {reason}"
+        )
 
 
 @app.command()

@@ -23,6 +23,7 @@ from evaluators.scores import Direction, ScoreKind, score_kinds
 from search_spaces.design import design_from_json
 
 VERSION = 1
+MOST_CHIPS = 8  # columns that can still be read
 _SPLIT = ("dram",)  # levels whose operands are told apart: weights and activations have different cures
 
 
@@ -80,11 +81,14 @@ def compare(results: Sequence[TrialResult], study: StudyFile, score: str | None 
     kind = kinds[name]
     sign = 1 if kind.direction is Direction.MINIMIZE else -1
     best: dict[tuple[str, str, str], Cell] = {}
-    for result in results:
-        if not result.feasible or name not in result.scores:
-            continue
-        design = design_from_json(result.design)
-        place = network_text(design), technique_text(design), accelerator_text(design)
+    shown = [r for r in results if r.feasible and name in r.scores]
+    designs = {result.trial: design_from_json(result.design) for result in shown}
+    # One column a chip, or, where a search varied the chips, one a template.
+    chips = {accelerator_text(design) for design in designs.values()}
+    for result in shown:
+        design = designs[result.trial]
+        chip = accelerator_text(design) if len(chips) <= MOST_CHIPS else design.accelerator.template
+        place = network_text(design), technique_text(design), chip
         value = result.scores[name]
         if place not in best or sign * value < sign * best[place].value:
             best[place] = Cell(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import time
@@ -65,6 +66,7 @@ def drive(folder: RunFolder, study: StudyFile, watch: Watch) -> bool:
             missing. Everything that was finished stays, and `resume` continues.
     """
     started, wall = datetime.now(UTC), time.monotonic()
+    _check_shared_cache(study)
     with folder.driver_lock():
         folder.check_unchanged(study)
         executor = open_executor(folder, study)
@@ -79,6 +81,19 @@ def drive(folder: RunFolder, study: StudyFile, watch: Watch) -> bool:
         _log(folder, started, time.monotonic() - wall, executor.workers, sweep.busy_s)
         write_pages(folder, study)
     return complete
+
+
+def _check_shared_cache(study: StudyFile) -> None:
+    """Refuse a shared cache that cannot be written, which would otherwise share nothing and say nothing."""
+    cache = study.shared_cache
+    if cache is None:
+        return
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"shared_cache: {cache} cannot be made: {error.strerror}") from None
+    if not os.access(cache, os.W_OK):
+        raise RunFolderError(f"shared_cache: {cache} cannot be written by this user")
 
 
 def open_sweep(

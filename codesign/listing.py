@@ -86,6 +86,8 @@ def _samplers() -> Rows:
     return [
         {"name": "auto", "description": "tpe below 200 trials, nsga2 from there on."},
         {"name": "nsga2", "description": "NSGA-II, a genetic algorithm; cheap, for many trials."},
+        {"name": "nsga3", "description": "NSGA-III, for four and more objectives."},
+        {"name": "gp", "description": "Gaussian processes; for few knobs and few, costly trials."},
         {"name": "tpe", "description": "Multivariate tree-structured Parzen estimator; for few trials."},
         {"name": "random", "description": "Uniform draws; a baseline."},
     ]

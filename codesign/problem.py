@@ -14,10 +14,12 @@ from codesign.jobs import Answer
 from codesign.layers import layers_to_json
 from codesign.report.quantities import format_quantity
 from codesign.results import HardwarePoint, TrialResult, TrialState, Violation
-from codesign.study_file import Dataset, StudyFile
+from codesign.study_file import Dataset, StudyFile, nearest
+from codesign.warm_start import best_assignments
 from evaluators.bench import Bench, DatasetSpec, Traced
 from evaluators.evaluate import Evaluation, evaluate
 from evaluators.hardware_sweep import Pass, PricedChip, build_fleet, price_fleet
+from evaluators.learning import zero_cost
 from evaluators.learning.stages import Stage
 from evaluators.scores import Scores, Source, score_kinds
 from search_spaces.accelerator_list import accelerator_knobs, accelerators
@@ -38,6 +40,7 @@ class Problem:
     def __init__(self, study: StudyFile, cache: Path | None) -> None:
         self._study = study
         self.bench = bench_of(study, cache)
+        check_early(study)
         self._hardware = None if study.hardware_sweep is None else Hardware(study)
 
     def describe(self, network: NetworkChoice) -> tuple[LayerInfo, ...]:
@@ -242,6 +245,21 @@ def bench_of(study: StudyFile, cache: Path | None) -> Bench:
     )
 
 
+def check_early(study: StudyFile) -> None:
+    """Refuse a zero-cost score that does not exist, before any trial asks for it.
+
+    Raises:
+        CodesignError: its name is not registered.
+    """
+    early, known = (study.fidelity.early if study.fidelity is not None else ()), zero_cost.names()
+    for name in early:
+        if ":" not in name and name not in known:
+            raise CodesignError(
+                f"fidelity.early: no zero-cost score is named {name!r}.{nearest(name, known)} "
+                f"Known: {', '.join(known)}"
+            )
+
+
 def stages_of(study: StudyFile) -> tuple[Stage, ...]:
     """Return the ends of fine-tuning at which a study looks at a trial."""
     if study.fidelity is None:
@@ -274,6 +292,8 @@ def dry_run(study: StudyFile) -> list[str]:
         ValueError: as the floors' own errors, whatever would stop the study.
     """
     problem = Problem(study, cache=None)
+    if study.warm_start is not None:
+        best_assignments(study.warm_start)
     space = study.space_
     found = knobs(space, study.network.name, problem.describe)
     points = math.prod(len(knob.values) for knob in found.values())

@@ -14,7 +14,6 @@ runs/<study>/
 
 from __future__ import annotations
 
-import difflib
 import fcntl
 import json
 import os
@@ -30,6 +29,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import cast
+
+import yaml
 
 from codesign.errors import RunFolderError
 from codesign.files import read_json, write_atomic, write_json
@@ -183,16 +184,12 @@ class RunFolder:
         manifest = self.manifest()
         if manifest.get("study_hash") == study.hash():
             return
-        before = str(manifest.get("study", "")).splitlines()
-        lines = difflib.unified_diff(
-            before, study.to_yaml().splitlines(), "as started", "now", lineterm="", n=0
-        )
-        changed = "\n".join(line for line in lines if not line.startswith("@@"))
-        said = f":\n{changed}\n" if before and changed else " (a chip file that it names, it seems). "
+        changes = study.changes(yaml.safe_load(str(manifest.get("study", "")))) if "study" in manifest else []
+        said = ":\n" + "\n".join(changes) + "\n" if changes else " (a chip file that it names, it seems). "
         raise RunFolderError(
             f"the study of {self.path} was changed since the run began, so its trials would not be "
-            f"comparable{said}Only a larger budget, the storage, the executor and the data folder may "
-            "change. Undo the rest, or start another run with --out"
+            f"comparable{said}Only a larger budget, the storage, the executor, the shared cache and the data "
+            "folder may change. Undo the rest, or start another run with --out"
         )
 
     def log_session(self, session: dict[str, object]) -> None:

@@ -65,6 +65,7 @@ def move_trials(folder: RunFolder, study: StudyFile, storage: BaseStorage, name:
     before = str(folder.manifest().get("storage", study.storage))
     if before == study.storage:
         return
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     old = open_storage(before, folder.journal_path)
     if name in optuna.get_all_study_names(old):
         # Until the manifest says otherwise, what the new storage has of it is a copy that a kill cut short.

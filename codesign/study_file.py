@@ -6,10 +6,10 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 
 import yaml
 from pydantic import (
@@ -546,18 +546,40 @@ class StudyFile(_Section):
 
         A larger budget, another storage, executor, shared cache or data folder leave it as it is.
         """
-        data = self.model_dump(mode="json")
-        for name in ("budget", "storage", "executor", "shared_cache", "description"):
-            data.pop(name)
-        data["dataset"].pop("data_root")
-        data["dataset"].pop("download")
+        data = _question(self.model_dump(mode="json"))
         chips = {*self.space_.accelerator.templates, *self.reference_space.accelerator.templates}
         data["chip_files"] = [Path(chip).read_text("utf-8") for chip in sorted(chips) if Path(chip).is_file()]
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
+    def changes(self, before: dict[str, Any]) -> list[str]:
+        """Return, line by line, what decides about trials and is not as in an earlier study file's data."""
+        old, new = (dict(_leaves(_question(data))) for data in (before, self.model_dump(mode="json")))
+        return [
+            f"  {path}: {old.get(path, 'absent')} -> {new.get(path, 'absent')}"
+            for path in sorted({*old, *new})
+            if old.get(path, "absent") != new.get(path, "absent")
+        ]
+
     def to_yaml(self) -> str:
         """Return the resolved study, every default written out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=110)
+
+
+def _question(data: dict[str, Any]) -> dict[str, Any]:
+    """Return of a study file's data what decides which trials are drawn and what they score."""
+    free = ("budget", "storage", "executor", "shared_cache", "description")
+    kept = {name: value for name, value in data.items() if name not in free}
+    elsewhere = ("data_root", "download")
+    return kept | {"dataset": {k: v for k, v in kept["dataset"].items() if k not in elsewhere}}
+
+
+def _leaves(data: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Yield every value of nested mappings with its dotted path; a list counts as one value."""
+    if isinstance(data, dict) and data:
+        for name, inner in data.items():
+            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, data
 
 
 def schema_json() -> dict[str, Yaml]:
