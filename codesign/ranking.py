@@ -91,7 +91,9 @@ def spread_out(values: Array) -> Indices:
 def _by_fronts(values: Array) -> Indices:
     if not len(values):
         return np.zeros(0, dtype=np.intp)
-    ranks = moocore.pareto_rank(values)
+    # By position, not value: dominance is the same, and the library's sorting is for finite values only.
+    places = [np.unique(column, return_inverse=True)[1] for column in values.T]
+    ranks = moocore.pareto_rank(np.stack(places, axis=1).astype(np.float64))
     fronts = [np.flatnonzero(ranks == rank) for rank in np.unique(ranks)]
     return np.concatenate([front[spread_out(values[front])] for front in fronts])
 

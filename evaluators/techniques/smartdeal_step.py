@@ -30,8 +30,8 @@ _AFTER_THE_NETWORK = ("loss", "softmax")  # kinds of ops whose operands are a fe
 def rounded(values: torch.Tensor, bits: int) -> torch.Tensor:
     """Return values on the signed integers of `bits`, one scale for each index of the first axis.
 
-    >>> rounded(torch.tensor([[0.4, 127.0], [0.004, 1.27]]), 8).tolist() == [[0.0, 127.0], [0.0, 1.27]]
-    True
+    >>> rounded(torch.tensor([[0.4, 127.0], [0.8, 254.0]]), 8).tolist()
+    [[0.0, 127.0], [0.0, 254.0]]
     """
     _, high = symmetric_range(bits)
     axes = tuple(range(1, values.ndim))

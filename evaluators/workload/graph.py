@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from types import MappingProxyType
 
 import networkx as nx
 import numpy as np
@@ -222,9 +221,6 @@ class WeightCode:
     operations_per_element: float
 
 
-_NO_CODES: Mapping[int, WeightCode] = MappingProxyType({})
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Workload:
     """What a design makes the hardware do. Immutable; `rewrite` gives another that shares the structure.
@@ -241,7 +237,7 @@ class Workload:
     bits: npt.NDArray[np.float64]
     density: npt.NDArray[np.float64]
     index_bits: npt.NDArray[np.float64]
-    codes: Mapping[int, WeightCode] = field(default_factory=lambda: _NO_CODES)
+    codes: Mapping[int, WeightCode] = field(default_factory=dict)
 
     @property
     def ops(self) -> tuple[Op, ...]:
