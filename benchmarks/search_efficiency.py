@@ -4,7 +4,7 @@
     python -m benchmarks.search_efficiency real --data-root FOLDER --out DIR
 
 `tables`: NAS-Bench-201 and NAS-Bench-Macro, whose true fronts are known; one unit is one network trained.
-`real`: digits and a part of Fashion-MNIST; processor seconds of evaluation, training and pricing together.
+`real`: digits and a part of Fashion-MNIST; processor seconds of training, and of all evaluation.
 For each seed plain Optuna runs to its end with each of two samplers, then the sweep runs on part of that
 budget. Told is what the sweep had spent when its hypervolume first reached plain Optuna's final one, as a
 share of all that plain Optuna spent (`ratio`: how many times less). Every run is a file in DIR, so that a
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,7 +29,7 @@ from benchmarks.search_tables import Table, nas_bench_201, nas_bench_macro
 from codesign.study_file import StudyFile
 
 TABLE_BUDGET = 500  # networks that plain Optuna trains
-TABLE_SHARE = 0.2  # of it, the sweep may use
+TABLE_SHARE = 0.3  # of it, the sweep may use
 
 
 def kept(path: Path, make: Callable[[], Curve]) -> Curve:
@@ -106,18 +105,22 @@ def report(folder: Path, best: float | None) -> None:
         spent = quartiles([c.spent[-1] for c in curves.values()])
         finals = quartiles([c.final for c in curves.values()])
         print(f"  {name:18} {len(curves):2} seeds, {regret}hypervolume {finals} for {spent}")
-    print(f"  times less training until the final hypervolume of {' / '.join(plain)}; median (quartiles)")
-    for name, curves in found.items():
-        if name not in plain:
-            print(f"  {name:18} {' / '.join(_savings(curves, rival) for rival in plain.values())}")
+    for work in (False, True) if best is None else (False,):
+        what = "evaluation, pricing included," if work else "training"
+        print(f"  times less {what} until the final hypervolume of {' / '.join(plain)}; median (quartiles)")
+        for name, curves in found.items():
+            if name not in plain:
+                print(f"  {name:18} {' / '.join(_savings(curves, rival, work) for rival in plain.values())}")
 
 
-def _savings(curves: dict[int, Curve], rivals: dict[int, Curve]) -> str:
+def _savings(curves: dict[int, Curve], rivals: dict[int, Curve], work: bool) -> str:
     """Return how many times less, over the seeds; 0 where it was not reached at all."""
     ratios = []
     for seed in sorted(set(curves) & set(rivals)):
-        reached = curves[seed].reaches(rivals[seed].final)
-        ratios.append(rivals[seed].spent[-1] / (math.inf if reached is None else max(reached, 1e-9)))
+        rival = rivals[seed]
+        reached = curves[seed].reaches(rival.final, work=work)
+        total = rival.work[-1] if work else rival.spent[-1]
+        ratios.append(0.0 if reached is None else total / reached)
     missed = sum(ratio == 0 for ratio in ratios)
     return quartiles(ratios) + (f", not reached by {missed} of {len(ratios)}" if missed else "")
 

@@ -20,7 +20,7 @@ from codesign.trial_book import TrialBook
 from search_spaces.design import Design
 
 # The search with everything, and with one thing less each.
-FULL = Sampler(name="nsga2", candidates=32, window=1)
+FULL = Sampler(name="tpe", candidates=32, window=1)
 VARIANTS: Mapping[str, tuple[Mechanisms, Sampler]] = {
     "full": (Mechanisms(), FULL),
     "no gate": (Mechanisms(gate=False), FULL),
@@ -57,7 +57,7 @@ def searched(table: Table, seed: int, budget: int, mechanisms: Mechanisms, sampl
         )
         sweep.run()
     spent = [result.seconds.get("training", 0.0) / UNIT_S for result in results]
-    return curve(results, spent, study.objectives, table.result(0, *table.reference))
+    return curve(results, spent, spent, study.objectives, table.result(0, *table.reference))
 
 
 def plain(table: Table, seed: int, budget: int, sampler: str) -> Curve:
@@ -74,12 +74,10 @@ def plain(table: Table, seed: int, budget: int, sampler: str) -> Curve:
 
         def evaluate(number: int, design: Design) -> Evaluated:
             result = answers.evaluate(number, design)
-            return Evaluated(result=result, spent=result.seconds.get("training", 0.0) / UNIT_S)
+            spent = result.seconds.get("training", 0.0) / UNIT_S
+            return Evaluated(result=result, spent=spent, work=spent)
 
         done = plain_optuna(study, table.space, evaluate, SAMPLERS[sampler](seed), training=budget)
-    return curve(
-        [one.result for one in done],
-        [one.spent for one in done],
-        study.objectives,
-        table.result(0, *table.reference),
-    )
+    spent = [one.spent for one in done]
+    reference = table.result(0, *table.reference)
+    return curve([one.result for one in done], spent, spent, study.objectives, reference)

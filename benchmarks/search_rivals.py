@@ -7,6 +7,7 @@ trained already, that a trained half can be priced on every chip, and that a bad
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,10 +35,12 @@ class Curve:
 
     Args:
         spent: training, ascending; seconds, or trainings where the answers come from a table.
+        work: what all of the evaluation had taken, pricing included; as `spent` where it takes nothing.
         volumes: the hypervolume after each.
     """
 
     spent: tuple[float, ...]
+    work: tuple[float, ...]
     volumes: tuple[float, ...]
 
     @property
@@ -50,15 +53,16 @@ class Curve:
         known = [volume for cost, volume in zip(self.spent, self.volumes, strict=True) if cost <= spent]
         return max(known, default=0.0)
 
-    def reaches(self, volume: float) -> float | None:
+    def reaches(self, volume: float, *, work: bool = False) -> float | None:
         """Return what it took to find as much as `volume`; None where it was not found."""
-        enough = (c for c, found in zip(self.spent, self.volumes, strict=True) if found >= volume)
-        return next(enough, None)
+        costs = self.work if work else self.spent
+        return next((c for c, found in zip(costs, self.volumes, strict=True) if found >= volume), None)
 
 
 def curve(
     results: Sequence[TrialResult],
     spent: Sequence[float],
+    work: Sequence[float],
     objectives: Sequence[Objective],
     reference: TrialResult,
 ) -> Curve:
@@ -67,21 +71,23 @@ def curve(
     Args:
         results: in the order in which they were known.
         spent: what the training of each took.
+        work: what all of its evaluation took.
         reference: the design whose box is measured.
     """
     kept: list[TrialResult] = []
-    total, volume = 0.0, 0.0
-    costs, volumes = [], []
-    for result, cost in zip(results, spent, strict=True):
-        total += cost
+    volume, volumes = 0.0, []
+    for result in results:
         if any(variant.feasible for variant in result.variants()):
             before = kept
             kept = list(front([*kept, result], objectives))
             if kept != before:
                 volume = hypervolume(kept, objectives, reference)
-        costs.append(total)
         volumes.append(volume)
-    return Curve(spent=tuple(costs), volumes=tuple(volumes))
+    return Curve(
+        spent=tuple(itertools.accumulate(spent)),
+        work=tuple(itertools.accumulate(work)),
+        volumes=tuple(volumes),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,10 +96,12 @@ class Evaluated:
 
     Args:
         spent: what its training took.
+        work: what all of it took.
     """
 
     result: TrialResult
     spent: float
+    work: float
 
 
 def plain_optuna(

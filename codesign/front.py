@@ -157,9 +157,24 @@ def _in_reference_box(
     feasible: Sequence[TrialResult], objectives: Sequence[Objective], reference: TrialResult
 ) -> tuple[Array, Array, Array]:
     """Return scaled points inside the box, shape (n, m), its worst corner and its sides, shape (m,)."""
-    scale = np.abs(losses([reference], objectives)[0])
-    scale = np.where(scale > 0, scale, 1.0)
-    bounds = np.array([0.0 if o.direction is Direction.MAXIMIZE else COST_BOUND for o in objectives])
-    box = np.array([1.0 if o.direction is Direction.MAXIMIZE else COST_BOUND for o in objectives])
+    best, worst = reference_box(losses([reference], objectives)[0], objectives)
+    scale = _scale(losses([reference], objectives)[0])
     points = losses(feasible, objectives) / scale
-    return points[(points < bounds).all(axis=1)], bounds, box
+    bounds = worst / scale
+    return points[(points < bounds).all(axis=1)], bounds, (worst - best) / scale
+
+
+def reference_box(reference: Array, objectives: Sequence[Objective]) -> tuple[Array, Array]:
+    """Return the losses at the best and at the worst corner of the hypervolume's box, shape (m,) each.
+
+    Args:
+        reference: losses of the reference design, shape (m,).
+    """
+    scale = _scale(reference)
+    gains = np.array([o.direction is Direction.MAXIMIZE for o in objectives])
+    return np.where(gains, -scale, 0.0), np.where(gains, 0.0, COST_BOUND * scale)
+
+
+def _scale(reference: Array) -> Array:
+    size = np.abs(reference)
+    return np.asarray(np.where(size > 0, size, 1.0), dtype=np.float64)

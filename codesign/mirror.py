@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from codesign.front import Array, reference_box
 from codesign.results import HardwarePoint
 from codesign.samplers import build_sampler, index_distributions, to_params, to_row, to_values, trial_seed
 from codesign.search_space import SearchSpace
@@ -58,6 +60,7 @@ class Mirror:
         self._known_attrs: set[str] = set()
         self._rows: list[list[float]] = []  # what the predictor learns from
         self._losses: list[list[float]] = []
+        self._box: tuple[Array, Array] | None = None  # in which the hypervolume is measured
 
     def propose(self, number: int) -> tuple[int, dict[str, KnobValue]]:
         """Ask the sampler for trial `number`.
@@ -129,6 +132,9 @@ class Mirror:
             margins: by how much each constraint is broken; not above zero where it is kept.
             hardware: accelerators of its hardware sweep, told as trials of their own.
         """
+        if number == 0 and values is not None:
+            signed = np.array([sign * value for sign, value in zip(self._signs, values, strict=True)])
+            self._box = reference_box(signed, self._file.objectives) if np.isfinite(signed).all() else None
         if number not in self._places:
             return
         assignment = self._values.pop(number)
@@ -184,4 +190,4 @@ class Mirror:
         proposals = [first, *(self._sample(self._sampler(seed), frozen) for seed in seeds)]
         rows = [to_row(self._space.knobs, to_values(self._space.knobs, one)) for one in proposals]
         seed = trial_seed(self._file.seed, number)
-        return proposals[choose(rows, self._rows, self._losses, seed)]
+        return proposals[choose(rows, self._rows, self._losses, seed, self._box)]

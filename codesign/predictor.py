@@ -33,18 +33,23 @@ LEARNING_RATE = 0.3
 BINS = 32  # knobs have fewer values than that, so nothing is lost
 
 
-def choose(candidates: Rows, seen_rows: Rows, seen_values: Rows, seed: int) -> int:
+def choose(
+    candidates: Rows, seen_rows: Rows, seen_values: Rows, seed: int, box: tuple[Array, Array] | None = None
+) -> int:
     """Return the index of the candidate that is expected to add most to the front.
 
-    One ensemble of gradient-boosted trees an objective learns the ranks of the seen values within [0, 1],
-    so that neither units nor outliers matter. The winner has the largest hypervolume improvement over the
-    ranks of the seen trials. Where none improves, it has the least additive epsilon: it would need the
-    smallest gain in all its ranks to be dominated by no seen trial. Ties go to the smaller index.
+    One ensemble of gradient-boosted trees an objective learns the seen values within the box in which the
+    study's hypervolume is measured; what lies beyond its worst corner counts as that corner, so that
+    outliers do not matter. Without a box it learns their ranks within [0, 1]. The winner has the largest
+    hypervolume improvement over the seen trials. Where none improves, it has the least additive epsilon: it
+    would need the smallest gain in all objectives to be dominated by no seen trial. Ties go to the smaller
+    index.
 
     Args:
         candidates: encoded knobs, shape (k, d); NaN where a knob means nothing.
         seen_rows: encoded knobs of the finished trials, shape (n, d).
         seen_values: their losses, shape (n, m); smaller is better, +inf is no value at all and ranks last.
+        box: losses at its best and at its worst corner, shape (m,) each; None: ranks.
         seed: of the ensembles; equal arguments give the same answer in any process.
 
     Returns:
@@ -66,10 +71,15 @@ def choose(candidates: Rows, seen_rows: Rows, seen_values: Rows, seed: int) -> i
         )
     if len(candidates) == 1 or len(seen_rows) < MIN_SEEN:
         return 0
-    ranks = np.apply_along_axis(ranked, 0, as_losses(seen_values))
-    predicted = predicted_ranks(np.array(candidates), np.array(seen_rows), ranks, seed)
-    front = ranks[nondominated(ranks)]
-    gains = np.array([improvement(point, front) for point in predicted])
+    losses = as_losses(seen_values)
+    if box is None:
+        targets, corner = np.apply_along_axis(ranked, 0, losses), 1.0 + MARGIN
+    else:
+        best, worst = box
+        targets, corner = np.minimum((losses - worst) / (worst - best), 0.0), 0.0
+    predicted = predictions(np.array(candidates), np.array(seen_rows), targets, seed)
+    front = targets[nondominated(targets)]
+    gains = np.array([improvement(point, front, corner) for point in predicted])
     if gains.max() > 0:
         return int(np.argmax(gains))
     return int(np.argmin((predicted[:, None] - front[None]).max(axis=2).min(axis=1)))
@@ -83,11 +93,11 @@ def ranked(values: Array) -> Array:
     return np.asarray((below + through) / 2 / max(1, len(values) - 1), dtype=np.float64)
 
 
-def predicted_ranks(candidates: Array, rows: Array, ranks: Array, seed: int) -> Array:
-    """Return the ranks that `k` candidates are expected to have, shape (k, m), learned from (n, m)."""
+def predictions(candidates: Array, rows: Array, targets: Array, seed: int) -> Array:
+    """Return what `k` candidates are expected to have, shape (k, m), learned from targets, shape (n, m)."""
     columns = []
     with threadpool_limits(limits=1, user_api="openmp"):  # sums are then taken in one order
-        for target in ranks.T:
+        for target in targets.T:
             model = HistGradientBoostingRegressor(
                 max_iter=TREES,
                 max_leaf_nodes=LEAVES,
@@ -101,21 +111,25 @@ def predicted_ranks(candidates: Array, rows: Array, ranks: Array, seed: int) -> 
     return np.stack(columns, axis=1)
 
 
-def improvement(point: Array, front: Array) -> float:
-    """Return the hypervolume that a point adds to a front of ranks; 0 where the front dominates it.
+def improvement(point: Array, front: Array, corner: float) -> float:
+    """Return the hypervolume that a point adds to a front; 0 where the front dominates it.
 
-    The reference point lies `MARGIN` beyond the last rank. What the point dominates is its box less the part
-    of it that the front dominates, which is the volume of the front moved into the box.
+    What the point dominates is its box less the part of it that the front dominates, which is the volume of
+    the front moved into the box.
 
     Args:
         point: shape (m,).
-        front: shape (n, m), within [0, 1].
+        front: shape (n, m).
+        corner: the reference point, the same in all objectives.
 
     Source: While et al. 2012, A fast way of calculating exact hypervolumes (the exclusive hypervolume).
     """
-    reference = np.full(len(point), 1.0 + MARGIN)
+    reference = np.full(len(point), corner)
     if (front <= point).all(axis=1).any() or (point >= reference).any():
         return 0.0
-    inside = np.maximum(front, point)
     box = float(np.prod(reference - point))
+    inside = np.maximum(front, point)
+    inside = inside[(inside < reference).all(axis=1)]
+    if not len(inside):
+        return box
     return max(0.0, box - float(moocore.hypervolume(inside[nondominated(inside)], ref=reference)))

@@ -68,7 +68,8 @@ class Problem:
         early = self._study.fidelity.early if self._study.fidelity is not None else ()
         if stage < len(early):
             return Answer(result=self._glance(number, design, stage, early[stage]))
-        evaluation = self.evaluate(design, gate=number > 0, stage=stage - len(early))
+        # Later stages have passed the gate: it asks for the expected cost alone, which no training changes.
+        evaluation = self.evaluate(design, gate=number > 0 and stage == 0, stage=stage - len(early))
         result = replace(evaluation_to_result(number, design, evaluation, self._study), stage=stage)
         if result.state is TrialState.COMPLETED and self._hardware is not None:
             result = replace(result, hardware=self._hardware.front(evaluation, design))

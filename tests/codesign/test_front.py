@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codesign.errors import CodesignError
-from codesign.front import RunningFront, front, hypervolume, hypervolume_series, knee, losses, nondominated
+from codesign.front import (
+    RunningFront,
+    front,
+    hypervolume,
+    hypervolume_series,
+    knee,
+    losses,
+    nondominated,
+    reference_box,
+)
 from codesign.results import TrialResult, TrialState, Violation
 from codesign.study_file import Objective
 from evaluators.scores import Direction
@@ -124,3 +133,9 @@ def test_hypervolume_never_falls_as_trials_come_in(scored: list[tuple[float, flo
     values = [value for _, value in series]
     assert all(later >= earlier for earlier, later in itertools.pairwise(values))
     assert values[-1] == pytest.approx(hypervolume(results, OBJECTIVES, reference))
+
+
+def test_the_box_reaches_from_nothing_to_twice_the_references_cost() -> None:
+    best, worst = reference_box(np.array([-0.5, 8.0]), OBJECTIVES)
+    assert best.tolist() == [-0.5, 0.0]
+    assert worst.tolist() == [0.0, 16.0]

@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 
 from codesign.errors import CodesignError
 from codesign.plateau import MARGIN
-from codesign.predictor import MIN_SEEN, choose, improvement, predicted_ranks, ranked
+from codesign.predictor import MIN_SEEN, choose, improvement, predictions, ranked
 
 ROOT = Path(__file__).parents[2]
 share = st.integers(0, 10).map(lambda tenths: tenths / 10)
@@ -54,14 +54,14 @@ def test_the_improvement_is_the_difference_of_two_hypervolumes(new: tuple, front
     reference = [1.0 + MARGIN] * 3
     before = moocore.hypervolume(np.array(front), ref=reference)
     after = moocore.hypervolume(np.array([*front, new]), ref=reference)
-    gain = improvement(np.array(new), np.array(front))
+    gain = improvement(np.array(new), np.array(front), 1.0 + MARGIN)
     assert gain == pytest.approx(after - before, abs=1e-12)
     if any(all(f <= x for f, x in zip(old, new, strict=True)) for old in front):
         assert gain == 0.0
 
 
 def test_a_point_beyond_the_reference_improves_nothing() -> None:
-    assert improvement(np.array([-1.0, 1.0 + MARGIN]), np.array([[0.5, 0.5]])) == 0.0
+    assert improvement(np.array([-1.0, 1.0 + MARGIN]), np.array([[0.5, 0.5]]), 1.0 + MARGIN) == 0.0
 
 
 def test_the_choice_is_better_than_the_first_proposal() -> None:
@@ -71,7 +71,7 @@ def test_the_choice_is_better_than_the_first_proposal() -> None:
         candidates = drawn(8, 100 + round_number)
         true = losses(candidates)
         places = np.stack([(row > VALUES).mean(axis=0) for row in true])
-        gains = [improvement(place, np.apply_along_axis(ranked, 0, VALUES)) for place in places]
+        gains = [improvement(place, np.apply_along_axis(ranked, 0, VALUES), 1.0 + MARGIN) for place in places]
         chosen.append(gains[choose(candidates, SEEN, VALUES, seed=round_number)])
         first.append(gains[0])
     assert np.mean(chosen) > 2 * np.mean(first)
@@ -130,15 +130,15 @@ def test_too_few_trials_leave_the_sampler_alone() -> None:
 
 def test_another_process_with_more_threads_predicts_the_same_bits() -> None:
     script = (
-        "import numpy as np; from codesign.predictor import predicted_ranks; x = np.random.default_rng(0)"
-        ".random((500, 8)); print(predicted_ranks(x[:9], x, x[:, :2] ** 2 + x[:, 2:4], 0).tobytes().hex())"
+        "import numpy as np; from codesign.predictor import predictions; x = np.random.default_rng(0)"
+        ".random((500, 8)); print(predictions(x[:9], x, x[:, :2] ** 2 + x[:, 2:4], 0).tobytes().hex())"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "4"}
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=environment, check=True
     )
     x = np.random.default_rng(0).random((500, 8))
-    assert predicted_ranks(x[:9], x, x[:, :2] ** 2 + x[:, 2:4], 0).tobytes().hex() == done.stdout.strip()
+    assert predictions(x[:9], x, x[:, :2] ** 2 + x[:, 2:4], 0).tobytes().hex() == done.stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -155,3 +155,32 @@ def test_values_without_an_order_are_refused() -> None:
     values[3, 1] = math.nan
     with pytest.raises(CodesignError, match="result 3 is"):
         choose(CANDIDATES, SEEN, values, seed=0)
+
+
+BOX = np.array([VALUES.min(axis=0), np.quantile(VALUES, 0.7, axis=0)])
+
+
+def test_in_a_box_the_choice_gains_more_of_it_than_the_first_proposal() -> None:
+    best, worst = BOX
+    front = np.minimum((VALUES - worst) / (worst - best), 0.0)
+    chosen, first = [], []
+    for round_number in range(20):
+        candidates = drawn(8, 100 + round_number)
+        gains = [improvement(place, front, 0.0) for place in (losses(candidates) - worst) / (worst - best)]
+        chosen.append(gains[choose(candidates, SEEN, VALUES, round_number, (best, worst))])
+        first.append(gains[0])
+    assert np.mean(chosen) > 2 * np.mean(first)
+
+
+def test_in_a_box_units_do_not_matter_nor_what_lies_beyond_its_worst_corner() -> None:
+    plain = [choose(drawn(12, n), SEEN, VALUES, 0, (BOX[0], BOX[1])) for n in range(5)]
+    scaled = [choose(drawn(12, n), SEEN, 4 * VALUES, 0, (4 * BOX[0], 4 * BOX[1])) for n in range(5)]
+    far = VALUES.copy()
+    far[BOX[1] <= VALUES] = math.inf
+    beyond = [choose(drawn(12, n), SEEN, far, 0, (BOX[0], BOX[1])) for n in range(5)]
+    assert plain == scaled == beyond
+
+
+def test_where_the_box_is_empty_a_point_gains_all_that_it_dominates() -> None:
+    outside = np.array([[0.0, 0.0], [0.0, -1.0]])
+    assert improvement(np.array([-0.5, -0.5]), outside, 0.0) == pytest.approx(0.25)
