@@ -41,9 +41,12 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
 
 
 def test_the_study_file_is_valid() -> None:
-    (text,) = blocks("yaml")
+    text, how_hard = blocks("yaml")
     assert yaml.safe_load(text)["name"] == "my_study"
     assert parse_study(text, "README").budget.trials == 100
+    whole = parse_study(yaml.safe_dump(yaml.safe_load(text) | yaml.safe_load(how_hard)), "README")
+    assert whole.stages == 4
+    assert whole.budget.training_minutes == 60
 
 
 @pytest.mark.parametrize("page", re.findall(r"\]\((docs/[^)]+)\)", README))
