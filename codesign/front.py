@@ -60,12 +60,13 @@ def front(results: Iterable[TrialResult], objectives: Sequence[Objective]) -> tu
     candidates = sorted(_feasible(results), key=lambda result: (result.trial, result.variant or 0))
     values = losses(candidates, objectives)
     kept = np.flatnonzero(nondominated(values))
-    return tuple(
-        candidates[i]
-        for i in sorted(
-            kept, key=lambda i: (*values[i].tolist(), candidates[i].trial, candidates[i].variant or 0)
-        )
-    )
+    return tuple(candidates[i] for i in _in_order(kept.tolist(), candidates, values))
+
+
+def _in_order(places: Iterable[int], results: Sequence[TrialResult], values: Array) -> list[int]:
+    """Return places of results, best first in the first objective; of equal ones the earlier trial."""
+    rows = values.tolist()
+    return sorted(places, key=lambda i: (*rows[i], results[i].trial, results[i].variant or 0))
 
 
 def _feasible(results: Iterable[TrialResult]) -> list[TrialResult]:
@@ -79,11 +80,16 @@ class RunningFront:
         self._objectives = objectives
         self._members: list[TrialResult] = []
         self._values: Array = np.empty((0, len(objectives)))
+        self._sorted: tuple[TrialResult, ...] | None = ()  # None: made when it is asked for
 
     @property
     def members(self) -> tuple[TrialResult, ...]:
         """The feasible results nobody beats, as `front` gives them."""
-        return front(self._members, self._objectives)
+        if self._sorted is None:
+            self._sorted = tuple(
+                self._members[i] for i in _in_order(range(len(self._members)), self._members, self._values)
+            )
+        return self._sorted
 
     def add(self, result: TrialResult) -> None:
         """Take one result in, and what its hardware sweep kept."""
@@ -94,6 +100,7 @@ class RunningFront:
             kept = ~(value <= self._values).all(axis=1)
             self._members = [one for one, keep in zip(self._members, kept, strict=True) if keep] + [variant]
             self._values = np.vstack([self._values[kept], value])
+            self._sorted = None
 
 
 def knee(members: Sequence[TrialResult], objectives: Sequence[Objective]) -> TrialResult | None:
