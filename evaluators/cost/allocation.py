@@ -42,17 +42,22 @@ from evaluators.cost.layout import (
 
 
 @inlined
-def allocate_best(row: Row, switches: Floats, scratch: Scratch) -> tuple[float, int]:
+def allocate_best(row: Row, switches: Floats, cutoff_pj: float, scratch: Scratch) -> tuple[float, int]:
     """Fill `PREFIX` with the allocation of least energy of the order that `blocks.place` has placed.
 
     `state` holds for each operand the memory at which it is, the least prefix that it may hold, and how many
     of its memories are decided; and the operands that share the level at hand.
 
+    Args:
+        cutoff_pj: an allocation that takes no less is not looked for.
+
     Returns:
-        Its energy in pJ without the MACs' (infinite where nothing fits), and the index of the level that is
-        too small, or -1.
+        Its energy in pJ without the MACs' (infinite where nothing fits or all take `cutoff_pj`), and the
+        index of the level at which that was seen, or -1.
     """
     energy_pj = array_pj(row, switches, scratch)
+    if energy_pj >= cutoff_pj:
+        return np.inf, 0
     chain, levels = row.chain, row.levels
     lines, plan, picks, state = scratch.lines, scratch.plan, scratch.picks, scratch.state
     loops = state[LOOPS, 0]
@@ -79,7 +84,7 @@ def allocate_best(row: Row, switches: Floats, scratch: Scratch) -> tuple[float, 
             if lines[INNER, state[MEMBERS, 0], loops] == np.inf:
                 return np.inf, level
         elif n > 1:
-            chosen_pj = share(n, loops, room, scratch)
+            chosen_pj = share(n, loops, room, cutoff_pj - energy_pj, scratch)
             if chosen_pj == np.inf:
                 return np.inf, level
             energy_pj += chosen_pj
@@ -151,9 +156,10 @@ def _settle(operand: int, top: int, held: int, plan: Integers, picks: Integers, 
 
 
 @inlined
-def share(n: int, loops: int, room: float, scratch: Scratch) -> float:
-    """Choose the prefixes of the `n` operands that share a memory; return their value, infinite if none fit.
+def share(n: int, loops: int, room: float, cutoff: float, scratch: Scratch) -> float:
+    """Choose the prefixes of the `n` operands that share a memory; return their value.
 
+    It is infinite where none fit, or none have a value below `cutoff`.
     From the longest prefixes down; the last member's best choice within the room that the others leave comes
     from a running minimum. What cannot beat the best so far is passed over.
     """
@@ -168,7 +174,8 @@ def share(n: int, loops: int, room: float, scratch: Scratch) -> float:
     low_2 = state[START, last]
     least_2 = lines[INNER, last, loops]
     least_12 = least_2 + (lines[INNER, second, loops] if n == 3 else 0.0)
-    best = np.inf
+    best = cutoff
+    found = False
     chosen_0 = chosen_1 = chosen_2 = 0
     for g0 in range(loops, state[START, first] - 1, -1):
         if values_0[g0] + least_12 >= best:
@@ -196,12 +203,13 @@ def share(n: int, loops: int, room: float, scratch: Scratch) -> float:
             total += values_2[pick]
             if total < best or (total == best and chosen_0 == g0):
                 best = total
+                found = True
                 chosen_0, chosen_1, chosen_2 = g0, g1, pick
     scratch.plan[PREFIX, first, j[first]] = chosen_0
     if n == 3:
         scratch.plan[PREFIX, second, j[second]] = chosen_1
     scratch.plan[PREFIX, last, j[last]] = chosen_2
-    return float(best)
+    return float(best) if found else np.inf
 
 
 @jit
@@ -248,7 +256,7 @@ def allocate_greedy(row: Row, scratch: Scratch) -> int:
             while g < loops and lines[HELD, operand, g + 1] < np.inf:
                 g += 1
             plan[PREFIX, operand, state[DEPTH, operand]] = g
-        elif n > 1 and share(n, loops, room, scratch) == np.inf:
+        elif n > 1 and share(n, loops, room, np.inf, scratch) == np.inf:
             return level
         for a in range(n):
             operand = state[MEMBERS, a]

@@ -18,7 +18,7 @@ import numpy as np
 
 from evaluators.cost.accesses import booked_pj
 from evaluators.cost.compiled import inlined, jit
-from evaluators.cost.counting import exchange, prepare, tile_of
+from evaluators.cost.counting import exchange, prepare, relevant_product, tile_of
 from evaluators.cost.layout import (
     ACCUMULATED,
     ASKED,
@@ -194,18 +194,21 @@ def _fill(at: int, stamp: float, row: Row, switches: Floats, scratch: Scratch) -
     extents, totals = scratch.extents[EXTENT], scratch.extents[TOTAL]
     chain, levels, blocks, lines = row.chain, row.levels, scratch.blocks, scratch.lines
     accumulated = chain[HEADER, ACCUMULATED]
-    outside = 1.0
+    whole = inside = 1.0
     reducing = False
     for d in range(DIMS):
-        outside *= totals[d] / extents[d]
+        whole *= totals[d]
+        inside *= extents[d]
         reducing = reducing or (extents[d] < totals[d] and reduces(accumulated, d))
+    outside = whole / inside
     blocks[at + FILLED] = stamp
     blocks[at + REDUCING] = 1.0 if reducing else 0.0
     for operand in range(3):
         accumulates = operand == accumulated
+        product = relevant_product(operand, extents)
         low_tile = 1.0
         for b in range(chain[HEADER, operand]):
-            tile = tile_of(operand, b, extents, row, lines)
+            tile = tile_of(operand, b, product, extents, row, lines)
             high_tile = tile if b > 0 else lines[FIRST, operand, 0]
             if b > 0 and switches[HALO_ONCE] == 0:
                 high_tile = low_tile * np.round(lines[FIRST, operand, b] / lines[FIRST, operand, b - 1])
