@@ -29,7 +29,15 @@ from evaluators.cost.layout import (
     Row,
     Scratch,
 )
-from evaluators.cost.orders import merge_factors, move, moves_nothing, perturb, split_factors, start_order
+from evaluators.cost.orders import (
+    is_new,
+    merge_factors,
+    move,
+    moves_nothing,
+    perturb,
+    split_factors,
+    start_order,
+)
 
 _GAIN = 1e-9  # relative: less is rounding
 _SEED = 88172645463325252
@@ -79,8 +87,10 @@ def _climb(
             if i == j or j == i - 1 or moves_nothing(order, i, j):
                 continue
             move(order, i, j)
-        moved = score_of(order, loops, row, switches, score, scratch)
-        spent += 1
+        moved = np.inf
+        if is_new(order, loops, scratch):
+            moved = score_of(order, loops, row, switches, score, scratch)
+            spent += 1
         if moved < score * (1 - _GAIN) or (score == np.inf and moved < np.inf):
             score = moved
             since = 0
