@@ -26,6 +26,7 @@ from evaluators.cost.layout import (
 )
 
 _KICKS = 4
+_FNV_START = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
 
@@ -90,15 +91,17 @@ def start_order(start: int, factors: Integers, loops: int, order: Integers, scra
 def is_new(order: Integers, loops: int, scratch: Scratch) -> bool:
     """Return whether the search at hand has not met an order, and remember it.
 
-    A hash stands for the order (Fowler, Noll, Vo), and a later order may take its place; the stamp of the
-    problem in it saves clearing.
+    A hash stands for the order (Fowler, Noll, Vo), and a later order may take its place. The stamp of the
+    problem is kept with it, which saves clearing; it decides no place, so that a search remembers the same
+    orders whatever was searched before.
     """
-    key = np.uint64(scratch.state[TABLE, STAMP]) * _SPREAD
+    key = _FNV_START
     for i in range(loops):
         key = (key ^ np.uint64(order[np.uint64(i)] + 1)) * _FNV_PRIME
     key ^= key >> np.uint64(29)
     key *= _SPREAD
     place = key >> np.uint64(64 - SEEN_BITS)
+    key ^= np.uint64(scratch.state[TABLE, STAMP])
     if scratch.seen[place] == key:
         return False
     scratch.seen[place] = key
