@@ -266,7 +266,7 @@ def _run(
 def compile_once() -> None:
     """Compile the kernels or load them from the cache; one process at a time, the others then load.
 
-    Takes 20 to 25 seconds after an installation and half a second later.
+    Takes 25 to 35 seconds after an installation and half a second later.
     """
     with exclusive():
         packed = pack([])
