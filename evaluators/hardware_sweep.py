@@ -15,7 +15,8 @@ from evaluators.bench import Traced
 from evaluators.cost.area import area_mm2
 from evaluators.cost.chip_table import ChipTable, chip_tables
 from evaluators.cost.many import Lack, table_totals
-from evaluators.cost.problem import Integers, chip_numbers
+from evaluators.cost.packing import chip_numbers
+from evaluators.cost.problem import Integers
 from evaluators.cost.special import undecoded_layers
 from evaluators.evaluate import Unmapped, parameter_bits
 from evaluators.scores import Accuracy, Facts, PassFacts, Scores, derive

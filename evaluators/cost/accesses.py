@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluators.cost.compiled import jit
+from evaluators.cost.compiled import inlined, jit
 from evaluators.cost.counting import exchange
 from evaluators.cost.layout import (
     ACCUMULATED,
@@ -61,7 +61,7 @@ def lowest_prefix(operand: int, row: Row, switches: Floats, scratch: Scratch) ->
     return 0
 
 
-@jit
+@inlined
 def booked_pj(operand: int, b: int, high: float, low: float, back: float, row: Row) -> float:
     """Return the energy of what moves between memory `b` of an operand's chain and what is below it."""
     upper = row.chain[operand, b]

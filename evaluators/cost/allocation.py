@@ -42,24 +42,27 @@ from evaluators.cost.layout import (
 
 
 @inlined
-def allocate_best(row: Row, switches: Floats, scratch: Scratch) -> tuple[float, int]:
+def allocate_best(row: Row, switches: Floats, cutoff_pj: float, scratch: Scratch) -> tuple[float, int]:
     """Fill `PREFIX` with the allocation of least energy of the order that `blocks.place` has placed.
 
     `state` holds for each operand the memory at which it is, the least prefix that it may hold, and how many
     of its memories are decided; and the operands that share the level at hand.
 
+    Args:
+        cutoff_pj: an allocation that takes no less is not looked for.
+
     Returns:
-        Its energy in pJ without the MACs' (infinite where nothing fits), and the index of the level that is
-        too small, or -1.
+        Its energy in pJ without the MACs' (infinite where nothing fits or all take `cutoff_pj`), and the
+        index of the level at which that was seen, or -1.
     """
     energy_pj = array_pj(row, switches, scratch)
+    if energy_pj >= cutoff_pj:
+        return np.inf, 0
     chain, levels = row.chain, row.levels
     lines, plan, picks, state = scratch.lines, scratch.plan, scratch.picks, scratch.state
     loops = state[LOOPS, 0]
     for operand in range(3):
         state[DEPTH, operand] = state[START, operand] = state[FIXED, operand] = 0
-        for g in range(loops + 1):
-            lines[INNER, operand, g] = 0.0
     for level in range(chain[HEADER, LEVEL_COUNT]):
         room = levels[level, CAPACITY] - levels[level, RESERVED] + SLACK
         n = int(np.int64(0))
@@ -68,7 +71,7 @@ def allocate_best(row: Row, switches: Floats, scratch: Scratch) -> tuple[float, 
             if j >= chain[HEADER, operand] or chain[operand, j] != level:
                 continue
             if j == chain[HEADER, operand] - 1:  # the outermost memory holds everything
-                energy_pj += lines[INNER, operand, loops]
+                energy_pj += lines[INNER, operand, loops] if j > state[FIXED, operand] else 0.0
                 _settle(operand, j, loops, plan, picks, state)
                 state[DEPTH, operand] += 1
                 continue
@@ -79,7 +82,7 @@ def allocate_best(row: Row, switches: Floats, scratch: Scratch) -> tuple[float, 
             if lines[INNER, state[MEMBERS, 0], loops] == np.inf:
                 return np.inf, level
         elif n > 1:
-            chosen_pj = share(n, loops, room, scratch)
+            chosen_pj = share(n, loops, room, cutoff_pj - energy_pj, scratch)
             if chosen_pj == np.inf:
                 return np.inf, level
             energy_pj += chosen_pj
@@ -90,8 +93,6 @@ def allocate_best(row: Row, switches: Floats, scratch: Scratch) -> tuple[float, 
                 _settle(operand, j, held, plan, picks, state)
                 state[FIXED, operand] = j + 1
                 state[START, operand] = held
-                for g in range(held, loops + 1):
-                    lines[INNER, operand, g] = 0.0
         for a in range(n):
             state[DEPTH, state[MEMBERS, a]] += 1
     return energy_pj, -1
@@ -99,31 +100,43 @@ def allocate_best(row: Row, switches: Floats, scratch: Scratch) -> tuple[float, 
 
 @inlined
 def _weigh(operand: int, accumulates: bool, j: int, loops: int, room: float, scratch: Scratch) -> None:
-    """Fill `VALUE` and `HELD` of an operand: energy up to the memory above, and bits, of every prefix."""
+    """Fill what an operand's prefixes take at its memory `j`: energy up to the memory above, and bits.
+
+    `VALUE` and `HELD` of every prefix, `INNER` and `picks` as `running_least` does. Indices are unsigned: a
+    signed one is checked for being negative, which took a fifth of the search.
+    """
     blocks, state = scratch.blocks, scratch.state
     at, merged_at = scratch.marks[AT, 0], scratch.marks[MERGED_AT, operand]
-    values, held, inner = (
-        scratch.lines[VALUE, operand],
-        scratch.lines[HELD, operand],
-        scratch.lines[INNER, operand],
-    )
+    lines, picks = scratch.lines, scratch.picks[operand, j]
+    values, held, inner = lines[VALUE, operand], lines[HELD, operand], lines[INNER, operand]
     column = scratch.marks[COLUMN, operand, j]
     start, fixed = state[START, operand], state[FIXED, operand]
     always = scratch.plan[DUE_AXES, 0, j] > 0
-    below = at[0]
-    if j > 0 and j == fixed:
-        below = merged_at[scratch.plan[PREFIX, operand, j - 1]]
-    for g in range(start, loops + 1):
-        kind = REST
-        if accumulates:
-            if j > fixed:
-                below = merged_at[scratch.picks[operand, j - 1, g]]
-            kind = SUMS if always or blocks[below + REDUCING] > 0.0 else REST
-        bits = blocks[at[g] + column + kind]
-        moved_pj = inner[g] + blocks[merged_at[g] + column + TRANSFER]
+    innermost = j == fixed  # of those that are not decided: the one below, if any, holds a known prefix
+    below = merged_at[scratch.plan[PREFIX, operand, j - 1]] if innermost and j > 0 else at[0]
+    picks_below = picks if innermost else scratch.picks[operand, j - 1]
+    kind = SUMS if accumulates and (always or blocks[below + REDUCING] > 0.0) else REST
+    varying = accumulates and not always and not innermost
+    least = np.inf
+    pick = start
+    for prefix in range(start, loops + 1):
+        g = np.uint64(prefix)
+        if varying:
+            below = merged_at[np.uint64(picks_below[g])]
+            kind = SUMS if blocks[np.uint64(below + REDUCING)] > 0.0 else REST
+        bits = blocks[np.uint64(at[g] + column + kind)]
+        moved_pj = blocks[np.uint64(merged_at[g] + column + TRANSFER)]
+        if not innermost:
+            moved_pj += inner[g]
+        if bits > room:
+            moved_pj = np.inf
+        if moved_pj <= least:
+            least = moved_pj
+            pick = prefix
         held[g] = bits
-        values[g] = moved_pj if bits <= room else np.inf
-    running_least(operand, j, loops, scratch)
+        values[g] = moved_pj
+        inner[g] = least
+        picks[g] = pick
 
 
 @inlined
@@ -134,11 +147,14 @@ def running_least(operand: int, j: int, loops: int, scratch: Scratch) -> None:
         scratch.lines[INNER, operand],
         scratch.picks[operand, j],
     )
-    pick = scratch.state[START, operand]
-    for g in range(pick, loops + 1):
-        if values[g] <= values[pick]:
+    start = scratch.state[START, operand]
+    least = np.inf
+    pick = start
+    for g in range(start, loops + 1):
+        if values[g] <= least:
+            least = values[g]
             pick = g
-        inner[g] = values[pick]
+        inner[g] = least
         picks[g] = pick
 
 
@@ -151,9 +167,10 @@ def _settle(operand: int, top: int, held: int, plan: Integers, picks: Integers, 
 
 
 @inlined
-def share(n: int, loops: int, room: float, scratch: Scratch) -> float:
-    """Choose the prefixes of the `n` operands that share a memory; return their value, infinite if none fit.
+def share(n: int, loops: int, room: float, cutoff: float, scratch: Scratch) -> float:
+    """Choose the prefixes of the `n` operands that share a memory; return their value.
 
+    It is infinite where none fit, or none have a value below `cutoff`.
     From the longest prefixes down; the last member's best choice within the room that the others leave comes
     from a running minimum. What cannot beat the best so far is passed over.
     """
@@ -168,40 +185,42 @@ def share(n: int, loops: int, room: float, scratch: Scratch) -> float:
     low_2 = state[START, last]
     least_2 = lines[INNER, last, loops]
     least_12 = least_2 + (lines[INNER, second, loops] if n == 3 else 0.0)
-    best = np.inf
+    best = cutoff
+    found = False
     chosen_0 = chosen_1 = chosen_2 = 0
     for g0 in range(loops, state[START, first] - 1, -1):
-        if values_0[g0] + least_12 >= best:
+        value_0, bits_0 = values_0[np.uint64(g0)], held_0[np.uint64(g0)]
+        if value_0 + least_12 >= best:
             continue
         top = loops
         before = 0.0
         for g1 in range(low_1, loops + 1):
-            used = held_0[g0]
-            total = values_0[g0]
+            used, total = bits_0, value_0
             if n == 3:
-                used += held_1[g1]
-                total += values_1[g1]
+                used += held_1[np.uint64(g1)]
+                total += values_1[np.uint64(g1)]
             if total + least_2 > best or total == np.inf:
                 continue
             if used < before:  # a whole tensor needs no second buffer
                 top = loops
             before = used
-            while top >= low_2 and used + held_2[top] > room:
+            while top >= low_2 and used + held_2[np.uint64(top)] > room:
                 top -= 1
             if top < low_2:
                 continue
-            pick = picks_2[top]
-            if used + held_2[pick] > room:
+            pick = picks_2[np.uint64(top)]
+            if used + held_2[np.uint64(pick)] > room:
                 pick = top
-            total += values_2[pick]
+            total += values_2[np.uint64(pick)]
             if total < best or (total == best and chosen_0 == g0):
                 best = total
+                found = True
                 chosen_0, chosen_1, chosen_2 = g0, g1, pick
     scratch.plan[PREFIX, first, j[first]] = chosen_0
     if n == 3:
         scratch.plan[PREFIX, second, j[second]] = chosen_1
     scratch.plan[PREFIX, last, j[last]] = chosen_2
-    return float(best)
+    return float(best) if found else np.inf
 
 
 @jit
@@ -248,7 +267,7 @@ def allocate_greedy(row: Row, scratch: Scratch) -> int:
             while g < loops and lines[HELD, operand, g + 1] < np.inf:
                 g += 1
             plan[PREFIX, operand, state[DEPTH, operand]] = g
-        elif n > 1 and share(n, loops, room, scratch) == np.inf:
+        elif n > 1 and share(n, loops, room, np.inf, scratch) == np.inf:
             return level
         for a in range(n):
             operand = state[MEMBERS, a]

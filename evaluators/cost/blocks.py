@@ -18,7 +18,7 @@ import numpy as np
 
 from evaluators.cost.accesses import booked_pj
 from evaluators.cost.compiled import inlined, jit
-from evaluators.cost.counting import exchange, prepare, tile_of
+from evaluators.cost.counting import exchange, prepare, relevant_product, tile_of
 from evaluators.cost.layout import (
     ACCUMULATED,
     ASKED,
@@ -159,33 +159,41 @@ def place(order: Integers, loops: int, row: Row, switches: Floats, scratch: Scra
     """Find the block of every prefix of an order, plain (`AT`) and merged (`MERGED_AT`); fill new ones."""
     marks, factors = scratch.marks, scratch.factors
     scratch.state[LOOPS, 0] = loops
+    plain, i_row, w_row, o_row = (
+        marks[AT, 0],
+        marks[MERGED_AT, 0],
+        marks[MERGED_AT, 1],
+        marks[MERGED_AT, 2],
+    )
     at = 0
     for i in range(loops):
-        at += factors[FACTOR_STEP, order[i]]
+        at += factors[FACTOR_STEP, np.uint64(order[np.uint64(i)])]
     i_at = w_at = o_at = at
-    marks[AT, 0, loops] = at
-    marks[MERGED_AT, 0, loops] = marks[MERGED_AT, 1, loops] = marks[MERGED_AT, 2, loops] = at
+    plain[loops] = i_row[loops] = w_row[loops] = o_row[loops] = at
     for i in range(loops - 1, -1, -1):
-        at -= factors[FACTOR_STEP, order[i]]
-        mask = factors[FACTOR_MASK, order[i]]
+        g = np.uint64(i)  # unsigned: not checked for being negative
+        factor = np.uint64(order[g])
+        at -= factors[FACTOR_STEP, factor]
+        mask = factors[FACTOR_MASK, factor]
         i_at = i_at if mask & 1 else at
         w_at = w_at if mask & 2 else at
         o_at = o_at if mask & 4 else at
-        marks[AT, 0, i] = at
-        marks[MERGED_AT, 0, i] = i_at
-        marks[MERGED_AT, 1, i] = w_at
-        marks[MERGED_AT, 2, i] = o_at
+        plain[g] = at
+        i_row[g] = i_at
+        w_row[g] = w_at
+        o_row[g] = o_at
     stamp = float(scratch.state[TABLE, STAMP])
     if not scratch.state[TABLE, EVERY]:
         for i in range(loops + 1):
-            scratch.blocks[marks[AT, 0, i] + FILLED] = 0.0
+            scratch.blocks[plain[i] + FILLED] = 0.0
     for i in range(loops + 1):
-        if scratch.blocks[marks[AT, 0, i] + FILLED] != stamp:
+        at = plain[np.uint64(i)]
+        if scratch.blocks[np.uint64(at + FILLED)] != stamp:
             extents = scratch.extents[EXTENT]
             extents[:] = 1.0
             for k in range(i):
                 extents[factors[FACTOR_DIM, order[k]]] *= scratch.factor_size[order[k]]
-            _fill(marks[AT, 0, i], stamp, row, switches, scratch)
+            _fill(at, stamp, row, switches, scratch)
 
 
 @jit
@@ -194,18 +202,21 @@ def _fill(at: int, stamp: float, row: Row, switches: Floats, scratch: Scratch) -
     extents, totals = scratch.extents[EXTENT], scratch.extents[TOTAL]
     chain, levels, blocks, lines = row.chain, row.levels, scratch.blocks, scratch.lines
     accumulated = chain[HEADER, ACCUMULATED]
-    outside = 1.0
+    whole = inside = 1.0
     reducing = False
     for d in range(DIMS):
-        outside *= totals[d] / extents[d]
+        whole *= totals[d]
+        inside *= extents[d]
         reducing = reducing or (extents[d] < totals[d] and reduces(accumulated, d))
+    outside = whole / inside
     blocks[at + FILLED] = stamp
     blocks[at + REDUCING] = 1.0 if reducing else 0.0
     for operand in range(3):
         accumulates = operand == accumulated
+        product = relevant_product(operand, extents)
         low_tile = 1.0
         for b in range(chain[HEADER, operand]):
-            tile = tile_of(operand, b, extents, row, lines)
+            tile = tile_of(operand, b, product, extents, row, lines)
             high_tile = tile if b > 0 else lines[FIRST, operand, 0]
             if b > 0 and switches[HALO_ONCE] == 0:
                 high_tile = low_tile * np.round(lines[FIRST, operand, b] / lines[FIRST, operand, b - 1])
@@ -233,5 +244,5 @@ def array_pj(row: Row, switches: Floats, scratch: Scratch) -> float:
     for operand in range(3):
         held = operand != row.chain[HEADER, ACCUMULATED] and switches[PIN_HOLDING] > 0
         at = scratch.marks[MERGED_AT, operand, 0] if held else scratch.marks[AT, 0, 0]
-        energy_pj += scratch.blocks[at + ARRAY + operand]
+        energy_pj += scratch.blocks[np.uint64(at + ARRAY + operand)]
     return energy_pj

@@ -8,14 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluators.cost import layout
-from evaluators.cost.problem import (
-    Floats,
-    Integers,
-    chip_numbers,
-    innermost_compressed,
-    level_numbers,
-    resident_level,
-)
+from evaluators.cost.packing import chip_numbers, level_numbers
+from evaluators.cost.problem import Floats, Integers, innermost_compressed, resident_level
 from hw_templates.accelerator import Accelerator, MemoryLevel
 
 LATENCY_ONLY = (layout.READ_CYCLES, layout.WRITE_CYCLES, layout.ONE_PORT)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluators.cost.compiled import entry, jit
+from evaluators.cost.compiled import entry, inlined, jit
 from evaluators.cost.layout import (
     ACCUMULATED,
     BITS,
@@ -69,27 +69,37 @@ def span(a: float, b: float, stride: float, dilation: float, full: float) -> flo
     return float(min(rows, full))
 
 
-@jit
+@inlined
 def rows_of(outputs: float, filters: float, row: Row) -> float:
     """Return the input rows that so many output and filter rows touch."""
     scalars = row.scalars
     return span(outputs, filters, scalars[STRIDE_Y], scalars[DILATION_Y], scalars[INPUT_Y])
 
 
-@jit
+@inlined
 def columns_of(outputs: float, filters: float, row: Row) -> float:
     """Return the input columns that so many output and filter columns touch."""
     scalars = row.scalars
     return span(outputs, filters, scalars[STRIDE_X], scalars[DILATION_X], scalars[INPUT_X])
 
 
-@jit
-def tile_of(operand: int, j: int, extents: Floats, row: Row, lines: Floats) -> float:
-    """Return the elements that loops of the given extents (d,) touch, with the unrolling below level `j`."""
-    elements = lines[UNROLLED, operand, j]
+@inlined
+def relevant_product(operand: int, extents: Floats) -> float:
+    """Return the product of the extents (d,) of every loop each of whose steps touches other elements."""
+    product = 1.0
     for d in range(DIMS):
         if relevant(operand, d):
-            elements *= extents[d]
+            product *= extents[d]
+    return product
+
+
+@inlined
+def tile_of(operand: int, j: int, product: float, extents: Floats, row: Row, lines: Floats) -> float:
+    """Return the elements that loops of the given extents (d,) touch, with the unrolling below level `j`.
+
+    `product` is that of `relevant_product`, which all levels share.
+    """
+    elements = lines[UNROLLED, operand, j] * product
     if operand == I:
         inside = row.spatial[operand, j]
         elements *= rows_of(extents[OY] * inside[OY], extents[FY] * inside[FY], row)
@@ -117,12 +127,13 @@ def prepare(order_dim: Integers, order_size: Floats, loops: int, row: Row, scrat
                 if relevant(operand, d):
                     elements *= row.spatial[operand, j, d]
             lines[UNROLLED, operand, j] = elements
-            lines[FIRST, operand, j] = tile_of(operand, j, extents[TOTAL], row, lines)
+            lines[FIRST, operand, j] = tile_of(operand, j, 1.0, extents[TOTAL], row, lines)
     for i in range(loops):
         extents[TOTAL, order_dim[i]] *= order_size[i]
     for operand in range(3):
+        product = relevant_product(operand, extents[TOTAL])
         for j in range(row.chain[HEADER, operand]):
-            lines[WHOLE, operand, j] = tile_of(operand, j, extents[TOTAL], row, lines)
+            lines[WHOLE, operand, j] = tile_of(operand, j, product, extents[TOTAL], row, lines)
     operand = row.chain[HEADER, ACCUMULATED]
     last = row.chain[HEADER, operand] - 1
     for j in range(last + 1):
@@ -202,13 +213,13 @@ def _footprints(
         tiles[i + 1] = unrolled * product * rows * columns
 
 
-@jit
+@inlined
 def words(elements: float, bits: float, granularity_bits: float, word_bits: float) -> float:
     """Return the words that one transfer of `elements` costs: whole chunks, counted as parts of a word."""
     return float(np.ceil(elements * bits / granularity_bits - SLACK) * granularity_bits / word_bits)
 
 
-@jit
+@inlined
 def exchange(
     operand: int,
     b: int,

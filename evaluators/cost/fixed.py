@@ -10,7 +10,8 @@ import numpy as np
 from evaluators.cost import given, kernel, layout
 from evaluators.cost.layout import Floats, Integers
 from evaluators.cost.mapper import Found, Mapped, Switches, compile_once, thread_count, unpack
-from evaluators.cost.problem import OPERANDS, Packed, Problem, pack
+from evaluators.cost.packing import Packed, pack
+from evaluators.cost.problem import OPERANDS, Problem
 from evaluators.cost.report import LoopMapping
 from evaluators.cost.spatial import SpatialMapping, sizes_of
 from hw_templates.accelerator import LOOPS, Accelerator

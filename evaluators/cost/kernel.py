@@ -29,7 +29,15 @@ from evaluators.cost.layout import (
     Row,
     Scratch,
 )
-from evaluators.cost.orders import merge_factors, move, moves_nothing, perturb, split_factors, start_order
+from evaluators.cost.orders import (
+    is_new,
+    merge_factors,
+    move,
+    moves_nothing,
+    perturb,
+    split_factors,
+    start_order,
+)
 
 _GAIN = 1e-9  # relative: less is rounding
 _SEED = 88172645463325252
@@ -40,10 +48,15 @@ _WORTH_REFINING = 1.02  # a start that ends this close to the best is tried agai
 
 
 @inlined
-def score_of(order: Integers, loops: int, row: Row, switches: Floats, scratch: Scratch) -> float:
-    """Return the energy of an order in pJ, less the MACs'; infinite where it does not fit."""
+def score_of(
+    order: Integers, loops: int, row: Row, switches: Floats, cutoff_pj: float, scratch: Scratch
+) -> float:
+    """Return the energy of an order in pJ, less the MACs'; infinite where it does not fit.
+
+    Also where it takes `cutoff_pj` or more: that is seen sooner than how much it takes.
+    """
     place(order, loops, row, switches, scratch)
-    energy_pj, _ = allocate_best(row, switches, scratch)
+    energy_pj, _ = allocate_best(row, switches, cutoff_pj, scratch)
     return energy_pj
 
 
@@ -52,7 +65,7 @@ def _climb(
     order: Integers, loops: int, row: Row, switches: Floats, budget: int, scratch: Scratch
 ) -> tuple[float, int]:
     """Improve an order in place; return (score, orders evaluated)."""
-    score = score_of(order, loops, row, switches, scratch)
+    score = score_of(order, loops, row, switches, np.inf, scratch)
     spent = 1
     since = 0  # moves tried since the last gain
     swapping = False
@@ -74,8 +87,10 @@ def _climb(
             if i == j or j == i - 1 or moves_nothing(order, i, j):
                 continue
             move(order, i, j)
-        moved = score_of(order, loops, row, switches, scratch)
-        spent += 1
+        moved = np.inf
+        if is_new(order, loops, scratch):
+            moved = score_of(order, loops, row, switches, score, scratch)
+            spent += 1
         if moved < score * (1 - _GAIN) or (score == np.inf and moved < np.inf):
             score = moved
             since = 0
@@ -249,7 +264,7 @@ def energies(
             open_table(totals_dim, totals_size, totals, row, scratch)
         energy_pj[i] = np.nan
         if number_order(order_dim[i], order_size[i], loops[i], order, scratch):
-            energy_pj[i] = score_of(order, loops[i], row, switches, scratch)
+            energy_pj[i] = score_of(order, loops[i], row, switches, np.inf, scratch)
 
 
 @entry
@@ -298,7 +313,7 @@ def evaluate_range(
         elif switches[GREEDY] > 0:
             fault = allocate_greedy(row, scratch)
         else:
-            _, fault = allocate_best(row, switches, scratch)
+            _, fault = allocate_best(row, switches, np.inf, scratch)
         outcome[i, 3] = fault
         if fault >= 0:
             outcome[i, 0] = outcome[i, 1] = outcome[i, 2] = np.inf

@@ -82,7 +82,7 @@ class Scratch(NamedTuple):
     `allocation` and `blocks`. `extents` (3, d): of the block at hand, of all loops,
     and what the array unrolls of them. `activity`, `cycles`,
     `amounts`, `windows`: see `latency_kernel`. `orders` (4, l): orders at work, as numbers of factors.
-    `random` (1,): generator's state.
+    `random` (1,): generator's state. `seen` (2^k,): hashes of orders that were priced.
     """
 
     blocks: Floats
@@ -102,6 +102,7 @@ class Scratch(NamedTuple):
     factor_size: Floats
     orders: Integers
     random: npt.NDArray[np.uint64]
+    seen: npt.NDArray[np.uint64]
 
 
 VALUE, HELD, INNER, OUTSIDE, COPIES, UNROLLED, FIRST, WHOLE = range(8)
@@ -115,6 +116,7 @@ FACTOR_DIM, FACTOR_STEP, FACTOR_MASK = range(3)
 PRIMES: Final = 10  # no more distinct ones in any product below 2^32
 FACTOR_ROOM: Final = 128
 BLOCK_ROOM: Final = 1 << 20  # floats: 8 MB, of which only what is written takes memory
+SEEN_BITS: Final = 11
 
 
 def new_scratch() -> Scratch:
@@ -138,6 +140,7 @@ def new_scratch() -> Scratch:
         factor_size=np.zeros(FACTOR_ROOM),
         orders=np.zeros((4, MAX_LOOPS), np.int64),
         random=np.zeros(1, np.uint64),
+        seen=np.zeros(1 << SEEN_BITS, np.uint64),
     )
 
 

@@ -16,8 +16,8 @@ from evaluators.cost import layout
 from evaluators.cost.chip_table import ChipTable, Classes, classes_of
 from evaluators.cost.mapper import missing_room
 from evaluators.cost.mapping_batch import MappedTasks, Tasks, map_tasks
-from evaluators.cost.memory_bound import buffer_of, memory_bound_row
-from evaluators.cost.model import problem_of
+from evaluators.cost.memory_bound import buffer_of, memory_bound_rows
+from evaluators.cost.model import problems_of
 from evaluators.cost.problem import OPERANDS, Floats, Problem
 from evaluators.cost.report import Infeasible, total
 from evaluators.cost.residency import Residency, plan_residency
@@ -115,12 +115,13 @@ def _tasks(workload: Workload, table: ChipTable, homes: _Residence) -> Tasks:
     """Return every contraction on every chip: contraction by contraction, of each all chips in order."""
     problems: dict[Problem, int] = {}
     numbers, reserved = [], []
-    for position, op in enumerate(workload.ops):
-        if op.contraction is None:
-            continue
+    by_plan = (
+        problems_of(workload, table.chips[first], plan)
+        for plan, first in zip(homes.plans, homes.classes.first.tolist(), strict=True)
+    )
+    for together in zip(*by_plan, strict=True):
         of_plan, reserved_of_plan = [], []
-        for plan, first in zip(homes.plans, homes.classes.first.tolist(), strict=True):
-            problem = problem_of(workload, table.chips[first], plan, position, op)
+        for problem in together:
             of_plan.append(problems.setdefault(replace(problem, reserved_bits=0), len(problems)))
             reserved_of_plan.append(problem.reserved_bits)
         numbers.append(np.array(of_plan, np.int64)[homes.classes.of])
@@ -208,18 +209,24 @@ def _memory_bound(workload: Workload, table: ChipTable, homes: _Residence) -> It
         )
         for plan, chip in zip(homes.classes.of.tolist(), table.chips, strict=True)
     )
-    for op in workload.ops:
-        if op.contraction is not None:
-            continue
-        rows = np.empty((len(alike.first), 4))
-        for number, first in enumerate(alike.first.tolist()):
-            plan = homes.plan(first)
-            resident = tuple(bool(plan.resident[tensor]) for tensor in (*op.inputs, *op.outputs))
-            row = memory_bound_row(op, workload, table.chips[first], resident, plan.level)
-            row = with_special_units(row, memory_bound_work(op, workload, table.chips[first], resident))
-            rows[number] = row.energy_pj, row.compute_cycles, row.stall_cycles, row.dram_bits
-        energy, compute, stall, dram = rows[alike.of].T
+    count = sum(op.contraction is None for op in workload.ops)
+    costs = np.empty((len(alike.first), count, 4))
+    for number, first in enumerate(alike.first.tolist()):
+        costs[number] = _memory_bound_costs(workload, table, homes, first)
+    for energy, compute, stall, dram in costs[alike.of].transpose(1, 2, 0):
         yield _OpCost(energy_pj=energy, compute_cycles=compute, stall_cycles=stall, dram_bits=dram)
+
+
+def _memory_bound_costs(workload: Workload, table: ChipTable, homes: _Residence, chip: int) -> Floats:
+    """Return `(ops, 4)`: energy, computing and stalls, DRAM bits of the ops without a contraction."""
+    accelerator, plan = table.chips[chip], homes.plan(chip)
+    costs = []
+    others = (op for op in workload.ops if op.contraction is None)
+    for op, row in zip(others, memory_bound_rows(workload, accelerator, plan), strict=True):
+        if accelerator.special_units:
+            row = with_special_units(row, memory_bound_work(op, workload, accelerator, plan.of(op)))
+        costs.append((row.energy_pj, row.compute_cycles, row.stall_cycles, row.dram_bits))
+    return np.array(costs, np.float64).reshape(len(costs), 4)
 
 
 def _leakage_pj(table: ChipTable, cycles: Floats) -> Floats:

@@ -13,7 +13,8 @@ import numpy as np
 
 from evaluators.cost import kernel, layout
 from evaluators.cost.compiled import exclusive
-from evaluators.cost.problem import OPERANDS, Floats, Packed, Problem, join, pack
+from evaluators.cost.packing import Option, Packed, join, pack
+from evaluators.cost.problem import OPERANDS, Floats, Problem
 from evaluators.cost.report import Infeasible, LoopMapping
 from evaluators.cost.settings import ZIGZAG, Effort, MappingObjective, Switches
 from evaluators.cost.spatial import (
@@ -75,7 +76,6 @@ class Mapped:
 
 
 Row = tuple[Problem, Accelerator]
-Option = tuple[Problem, Accelerator, SpatialMapping]
 
 
 def map_all(
@@ -266,7 +266,7 @@ def _run(
 def compile_once() -> None:
     """Compile the kernels or load them from the cache; one process at a time, the others then load.
 
-    Takes 20 to 25 seconds after an installation and half a second later.
+    Takes 25 to 35 seconds after an installation and half a second later.
     """
     with exclusive():
         packed = pack([])

@@ -26,7 +26,8 @@ from evaluators.cost.mapper import (
     nothing_found,
     search_packed,
 )
-from evaluators.cost.problem import Floats, Integers, Packed, Problem, pack, scalars_of
+from evaluators.cost.packing import Packed, pack, scalars_of
+from evaluators.cost.problem import Floats, Integers, Problem
 from evaluators.cost.spatial import NEARLY_AS_FAST, SpatialMapping, candidates, halved_candidates, sizes_of
 from hw_templates.accelerator import Accelerator
 

@@ -7,20 +7,26 @@ run one after another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from math import inf
 
 from evaluators.cost.mapper import Effort, Mapped, MappingObjective, Row, Switches, map_all
-from evaluators.cost.memory_bound import memory_bound_row
+from evaluators.cost.memory_bound import memory_bound_rows
 from evaluators.cost.problem import OPERANDS, Problem, Storage, resident_level
 from evaluators.cost.report import ALL_OPERANDS, LEAKAGE_ENTRY, MAC_ENTRY, CostReport, CostRow
 from evaluators.cost.residency import Residency, plan_residency
 from evaluators.cost.special import Traffic, contraction_work, memory_bound_work, with_special_units
 from evaluators.workload.graph import Op, Workload
-from hw_templates.accelerator import Accelerator
+from hw_templates.accelerator import Accelerator, MemoryLevel
 from hw_templates.units import cycles_to_seconds, leakage_pj
 
 __all__ = ["CostReport", "CostRow", "cost", "cost_many"]
+
+LETTERS = tuple(operand.value for operand in OPERANDS)
+
+Levels = tuple[tuple[str, MemoryLevel, bool], ...]
+"""A chip's memories: name, level, whether it is off chip."""
 
 RESERVE_STEPS = 16
 """Occupied bits of the resident level are rounded up to sixteenths, so that like ops are mapped once."""
@@ -56,11 +62,7 @@ def cost_many(
     plans = [plan_residency(workload, accelerator) for accelerator in accelerators]
     rows: list[Row] = []
     for accelerator, plan in zip(accelerators, plans, strict=True):
-        rows += [
-            (problem_of(workload, accelerator, plan, position, op), accelerator)
-            for position, op in enumerate(workload.ops)
-            if op.contraction is not None
-        ]
+        rows += [(problem, accelerator) for problem in problems_of(workload, accelerator, plan)]
     mapped = iter(map_all(rows, objective=objective, effort=effort, switches=switches))
     return tuple(
         _report(workload, accelerator, plan, mapped)
@@ -68,72 +70,76 @@ def cost_many(
     )
 
 
-def problem_of(workload: Workload, chip: Accelerator, plan: Residency, position: int, op: Op) -> Problem:
-    """Return the contraction of an op, at `position` among the workload's ops, as the mapper takes it."""
-    assert op.contraction is not None
-    tensors = [op.contraction.tensors[operand] for operand in OPERANDS]
-    reserved = 0
+def problems_of(workload: Workload, chip: Accelerator, plan: Residency) -> Iterator[Problem]:
+    """Yield the contractions of a workload as the mapper takes them, in the ops' order."""
     level = resident_level(chip)
-    if level is not None:
-        step = chip.memories[level].capacity_bits / RESERVE_STEPS
-        rounded = -(-float(plan.occupied_bits[position]) // step) * step
-        reserved = int(min(rounded, chip.memories[level].capacity_bits - step))
-    return Problem(
-        nest=op.contraction.nest,
-        accumulated=op.contraction.output,
-        storage=(
-            _storage(workload, tensors[0]),
-            _storage(workload, tensors[1]),
-            _storage(workload, tensors[2]),
-        ),
-        resident=(
-            bool(plan.resident[tensors[0]]),
-            bool(plan.resident[tensors[1]]),
-            bool(plan.resident[tensors[2]]),
-        ),
-        reserved_bits=reserved,
-    )
+    capacity_bits = chip.memories[level].capacity_bits if level is not None else 0
+    step = capacity_bits / RESERVE_STEPS
+    occupied_bits, resident = plan.occupied_bits.tolist(), plan.resident.tolist()
+    storage = _storage(workload)
+    for position, op in enumerate(workload.ops):
+        if op.contraction is None:
+            continue
+        reserved_bits = 0
+        if level is not None:
+            rounded = -(-occupied_bits[position] // step) * step
+            reserved_bits = int(min(rounded, capacity_bits - step))
+        inputs, weights, outputs = (op.contraction.tensors[operand] for operand in OPERANDS)
+        yield Problem(
+            nest=op.contraction.nest,
+            accumulated=op.contraction.output,
+            storage=(storage(inputs), storage(weights), storage(outputs)),
+            resident=(resident[inputs], resident[weights], resident[outputs]),
+            reserved_bits=reserved_bits,
+        )
 
 
-def _storage(workload: Workload, tensor: int) -> Storage:
-    return Storage(
-        bits=float(workload.bits[tensor]),
-        density=float(workload.density[tensor]),
-        index_bits=float(workload.index_bits[tensor]),
-    )
+def _storage(workload: Workload) -> Callable[[int], Storage]:
+    """Return what says how a tensor is stored."""
+    bits, density = workload.bits.tolist(), workload.density.tolist()
+    index_bits = workload.index_bits.tolist()
+
+    @cache
+    def of(tensor: int) -> Storage:
+        return Storage(bits=bits[tensor], density=density[tensor], index_bits=index_bits[tensor])
+
+    return of
 
 
 def _report(workload: Workload, chip: Accelerator, plan: Residency, mapped: Iterator[Mapped]) -> CostReport:
     rows = []
     leakage_mw = chip.leakage_mw
+    levels = tuple((level.name, level, level.kind.off_chip) for level in chip.memories)
+    others = memory_bound_rows(workload, chip, plan)
     for op in workload.ops:
         if op.contraction is not None:
             found = next(mapped)
-            row = _contraction_row(op, chip, found)
-            traffic = Traffic(reads=found.reads, writes=found.writes, accumulated=op.contraction.output)
-            row = with_special_units(row, contraction_work(op, workload, chip, traffic))
+            row = _contraction_row(op, chip, levels, found)
+            if chip.special_units:
+                traffic = Traffic(reads=found.reads, writes=found.writes, accumulated=op.contraction.output)
+                row = with_special_units(row, contraction_work(op, workload, chip, traffic))
         else:
-            resident = tuple(bool(plan.resident[tensor]) for tensor in (*op.inputs, *op.outputs))
-            row = memory_bound_row(op, workload, chip, resident, plan.level)
-            row = with_special_units(row, memory_bound_work(op, workload, chip, resident))
+            row = next(others)
+            if chip.special_units:
+                row = with_special_units(row, memory_bound_work(op, workload, chip, plan.of(op)))
         rows.append(_with_leakage(row, chip, leakage_mw))
     return CostReport(
         accelerator=chip.name, technology=chip.technology, clock_hz=chip.clock_hz, rows=tuple(rows)
     )
 
 
-def _contraction_row(op: Op, chip: Accelerator, mapped: Mapped) -> CostRow:
+def _contraction_row(op: Op, chip: Accelerator, levels: Levels, mapped: Mapped) -> CostRow:
     energy: dict[str, dict[str, float]] = {}
     dram_bits = 0.0
-    for index, level in enumerate(chip.memories):
+    for index, (name, level, off_chip) in enumerate(levels):
         entry = {}
-        for o, operand in enumerate(OPERANDS):
+        for o, letter in enumerate(LETTERS):
             reads, writes = mapped.reads[o][index], mapped.writes[o][index]
             if reads or writes:
-                entry[operand.value] = reads * level.read_energy_pj + writes * level.write_energy_pj
-                dram_bits += (reads + writes) * level.word_bits if level.kind.off_chip else 0.0
+                entry[letter] = reads * level.read_energy_pj + writes * level.write_energy_pj
+                dram_bits += (reads + writes) * level.word_bits if off_chip else 0.0
         if entry:
-            energy[level.name] = entry
+            energy[name] = entry
     energy[MAC_ENTRY] = {ALL_OPERANDS: mapped.mac_energy_pj}
     latency = inf if mapped.infeasible else mapped.latency_cycles
     if mapped.infeasible:

@@ -9,10 +9,26 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluators.cost.blocks import number_of
-from evaluators.cost.compiled import jit
-from evaluators.cost.layout import DIMS, FACTOR_DIM, FACTOR_MASK, Floats, I, Integers, O, Scratch, W
+from evaluators.cost.compiled import inlined, jit
+from evaluators.cost.layout import (
+    DIMS,
+    FACTOR_DIM,
+    FACTOR_MASK,
+    SEEN_BITS,
+    STAMP,
+    TABLE,
+    Floats,
+    I,
+    Integers,
+    O,
+    Scratch,
+    W,
+)
 
 _KICKS = 4
+_FNV_START = np.uint64(0xCBF29CE484222325)
+_FNV_PRIME = np.uint64(0x100000001B3)
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
 
 
 @jit
@@ -69,6 +85,27 @@ def start_order(start: int, factors: Integers, loops: int, order: Integers, scra
     for i in range(loops - 1, 0, -1):
         j = int(_random(scratch.random) * (i + 1))
         order[i], order[j] = order[j], order[i]
+
+
+@inlined
+def is_new(order: Integers, loops: int, scratch: Scratch) -> bool:
+    """Return whether the search at hand has not met an order, and remember it.
+
+    A hash stands for the order (Fowler, Noll, Vo), and a later order may take its place. The stamp of the
+    problem is kept with it, which saves clearing; it decides no place, so that a search remembers the same
+    orders whatever was searched before.
+    """
+    key = _FNV_START
+    for i in range(loops):
+        key = (key ^ np.uint64(order[np.uint64(i)] + 1)) * _FNV_PRIME
+    key ^= key >> np.uint64(29)
+    key *= _SPREAD
+    place = key >> np.uint64(64 - SEEN_BITS)
+    key ^= np.uint64(scratch.state[TABLE, STAMP])
+    if scratch.seen[place] == key:
+        return False
+    scratch.seen[place] = key
+    return True
 
 
 @jit

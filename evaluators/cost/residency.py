@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluators.cost.problem import resident_level
-from evaluators.workload.graph import Workload
+from evaluators.workload.graph import Op, Workload
 from hw_templates.accelerator import Accelerator
 
 
@@ -31,6 +31,10 @@ class Residency:
     level: int | None
     resident: npt.NDArray[np.bool_]
     occupied_bits: npt.NDArray[np.float64]
+
+    def of(self, op: Op) -> tuple[bool, ...]:
+        """Return for each of an op's inputs, then outputs, whether it stays on chip."""
+        return tuple(bool(self.resident[tensor]) for tensor in (*op.inputs, *op.outputs))
 
 
 def plan_residency(workload: Workload, accelerator: Accelerator) -> Residency:

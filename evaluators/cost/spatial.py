@@ -28,6 +28,8 @@ _SLOTS: dict[Operand, dict[Operand, str]] = {
     Operand.WEIGHT: {Operand.INPUT: "I", Operand.WEIGHT: "O", Operand.OUTPUT: "W"},
 }
 
+PLACE = {loop: index for index, loop in enumerate(LOOPS)}
+
 NEARLY_AS_FAST = 1.1
 """Spatial mappings within a tenth of the fewest cycles compete; a slower one is never chosen for energy."""
 
@@ -47,17 +49,23 @@ class SpatialMapping:
 
     def temporal(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         """Return the iterations that are left of each loop of `sizes` (d,), in the order of `LOOPS`."""
-        left = list(sizes)
         for axis in self.axes:
-            for name, factor in axis:
-                index = LOOPS.index(name)
-                left[index] = ceil(left[index] / factor)
-        return tuple(left)
+            sizes = _left(axis, sizes)
+        return sizes
 
     @property
     def active_pes(self) -> int:
         """Number of PEs that work."""
         return prod(factor for axis in self.axes for _, factor in axis)
+
+
+def _left(axis: tuple[tuple[str, int], ...], sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the iterations that are left of each loop when one axis has unrolled its share."""
+    left = list(sizes)
+    for name, factor in axis:
+        index = PLACE[name]
+        left[index] = ceil(left[index] / factor)
+    return tuple(left)
 
 
 def slot(accumulated: Operand, operand: Operand) -> str:
@@ -84,7 +92,7 @@ def _fills(
         room = axis_size
         chosen: list[tuple[str, int]] = []
         for loop in order:
-            size = left[LOOPS.index(loop)]
+            size = left[PLACE[loop]]
             if size == 1 or room == 1:
                 continue
             rounds = ceil(size / min(size, room))
@@ -117,8 +125,7 @@ def candidates(
         grown = []
         for chosen, left in partial:
             for fill in _fills(axis.size, unroll, axis.mixed, left):
-                mapping = SpatialMapping(axes=(fill,))
-                grown.append(((*chosen, fill), mapping.temporal(left)))
+                grown.append(((*chosen, fill), _left(fill, left)))
         partial = grown
     cycles = {chosen: prod(left) for chosen, left in partial}
     fewest = min(cycles.values())

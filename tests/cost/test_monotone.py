@@ -10,7 +10,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from evaluators.cost.mapper import map_all
+from evaluators.cost.mapper import Effort, map_all
 from evaluators.cost.problem import Problem, Storage
 from evaluators.workload.graph import LoopNest, Operand
 from hw_templates import templates
@@ -52,8 +52,8 @@ def random_rows(count, seed):
     return rows
 
 
-def energies_pj(rows):
-    found = map_all(rows)
+def energies_pj(rows, effort=None):
+    found = map_all(rows, effort=effort)
     return np.array(
         [
             np.inf if one.infeasible else one.energy_pj(chip)
@@ -88,3 +88,15 @@ def test_larger_buffers_double_batches_and_fewer_bits_on_300_larger_layers():
     # Two half batches of a weight gradient leave two tensors; adding them up is not part of either.
     assert (twice[sums] > 1.01).sum() <= 14
     assert twice[sums].max() <= 1.16
+
+
+def test_what_a_search_finds_does_not_depend_on_what_is_searched_beside_it(monkeypatch):
+    rows = [(task, chip) for task, chip, _ in random_rows(24, seed=3)]
+    effort = Effort(orders=4000)  # more orders than a search remembers
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    together = energies_pj(rows, effort)
+    assert (energies_pj(rows[::-1], effort)[::-1] == together).all()
+    alone = [energies_pj([row], effort)[0] for row in rows]
+    assert (together == alone).all()
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert (energies_pj(rows, effort) == together).all()
