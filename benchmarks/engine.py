@@ -16,9 +16,12 @@ import json
 import random
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from codesign.budget import Meter
+from codesign.collector import without_collector
 from codesign.executors import Finished
 from codesign.halving import Halving
 from codesign.jobs import Answer, Job, deliver
@@ -64,7 +67,7 @@ class SleepingWorkers:
         self.queue: list[Job] = []
         self.flying: list[tuple[float, int, Job]] = []
         self.idle_s = 0.0
-        self.lag_s: list[float] = []
+        self.formula_s = 0.0  # processor time of what workers would do
         self._free = [time.monotonic()] * workers
 
     def describe(self) -> JsonValue:
@@ -97,7 +100,10 @@ class SleepingWorkers:
                 return None
         heapq.heappop(self.flying)
         self._free.append(ends)  # it waits from the moment at which it was done
-        deliver(self.folder, Answer(result=_result(job)))
+        began = time.process_time()
+        result = _result(job)
+        self.formula_s += time.process_time() - began
+        deliver(self.folder, Answer(result=result))
         return Finished(number=number, stage=job.stage)
 
     def running(self) -> tuple[int, ...]:
@@ -117,7 +123,7 @@ def _result(job: Job) -> TrialResult:
     rng = random.Random(job.number)
     size = design.network.width * (1 + rng.random())
     scores = {
-        "validation_accuracy": 1 - 1 / (2 + size),
+        "validation_accuracy": (1 - 1 / (2 + size)) * rng.uniform(0.5, 1.0),
         "inference_energy_pj": 1e6 * size,
         "inference_latency_s": 1e-3 * size * rng.random(),
     }
@@ -126,10 +132,13 @@ def _result(job: Job) -> TrialResult:
     )
 
 
-def sweep_of(folder: RunFolder, study: StudyFile, executor: SleepingWorkers, ticks: list[Tick]) -> Sweep:
+def sweep_of(
+    folder: RunFolder, study: StudyFile, executor: SleepingWorkers, watch: Callable[[Tick], None]
+) -> Sweep:
     """Return a sweep with the real book and storage over simulated workers."""
-    storage = open_storage("journal", folder.journal_path)
-    book = TrialBook(study, space_of(study, lambda network: LAYERS), storage)
+    with without_collector():
+        storage = open_storage("journal", folder.journal_path)
+        book = TrialBook(study, space_of(study, lambda network: LAYERS), storage)
     return Sweep(
         folder=folder,
         book=book,
@@ -138,7 +147,7 @@ def sweep_of(folder: RunFolder, study: StudyFile, executor: SleepingWorkers, tic
         meter=Meter(study=study),
         window=study.sampler.window,
         ordered=study.sampler.deterministic,
-        watch=ticks.append,
+        watch=watch,
     )
 
 
@@ -148,30 +157,52 @@ def study_of(trials: int, window: int) -> StudyFile:
     return study.model_copy(update={"budget": Budget(trials=trials)})
 
 
-def grow(folder: RunFolder, trials: int) -> float:
-    """Run up to `trials` trials that take no time; return the seconds that it took."""
-    study = study_of(trials, 8)
-    started = time.perf_counter()
-    if not sweep_of(folder, study, SleepingWorkers(folder, 8, 0.0), []).run():
+@dataclass(slots=True)
+class Moments:
+    """When a sweep had replayed what was there, and when it ended, after its beginning.
+
+    Args:
+        replayed: wall and processor time until then, in seconds.
+        ended: the same of the end.
+    """
+
+    began: tuple[float, float] = field(default_factory=lambda: (time.perf_counter(), time.process_time()))
+    replayed: tuple[float, float] | None = None
+    ended: tuple[float, float] = (0.0, 0.0)
+
+    def note(self) -> None:
+        """Remember now; the sweep displays itself first when everything that there was is told."""
+        self.ended = (time.perf_counter() - self.began[0], time.process_time() - self.began[1])
+        self.replayed = self.replayed or self.ended
+
+
+def grow(folder: RunFolder, trials: int) -> Moments:
+    """Run up to `trials` trials that take no time; return what it took."""
+    study, moments, workers = study_of(trials, 8), Moments(), SleepingWorkers(folder, 8, 0.0)
+    if not sweep_of(folder, study, workers, lambda tick: moments.note()).run():
         raise SystemExit("the sweep stopped before its end")
-    return time.perf_counter() - started
+    moments.note()
+    wall_s, cpu_s = moments.ended
+    moments.ended = (wall_s - workers.formula_s, cpu_s - workers.formula_s)
+    return moments
 
 
 def engine_cost(existing: int, more: int) -> dict[str, float]:
     """Measure at `existing` trials: opening and replaying the study, and each of `more` trials."""
     with tempfile.TemporaryDirectory() as home:
         folder = create(Path(home) / "run", study_of(existing, 8), "benchmark")
-        filled_s = grow(folder, existing)
-        open_s = grow(folder, existing)  # nothing to do but to open and to replay
-        cpu = time.process_time()
-        grown_s = grow(folder, existing + more)
-        cpu_s = time.process_time() - cpu
+        filled = grow(folder, existing)
+        grown = grow(folder, existing + more)
+    if grown.replayed is None:
+        raise SystemExit("the sweep never displayed itself")
+    wall_s, cpu_s = (end - replayed for end, replayed in zip(grown.ended, grown.replayed, strict=True))
     return {
         "existing_trials": existing,
-        "open_and_replay_s": open_s,
-        "ms_per_trial_while_filling": 1000 * filled_s / existing,
-        "ms_per_trial_at_existing": 1000 * (grown_s - open_s) / more,
-        "cpu_ms_per_trial_at_existing": 1000 * (cpu_s - open_s) / more,
+        "open_and_replay_s": grown.replayed[0],
+        "cpu_open_and_replay_s": grown.replayed[1],
+        "ms_per_trial_while_filling": 1000 * filled.ended[0] / existing,
+        "ms_per_trial_at_existing": 1000 * wall_s / more,
+        "cpu_ms_per_trial_at_existing": 1000 * cpu_s / more,
     }
 
 
@@ -182,9 +213,8 @@ def many_workers(workers: int, minutes: float, speed: float, rounds: int) -> dic
         study = study_of(trials, workers)
         folder = create(Path(home) / "run", study, "benchmark")
         executor = SleepingWorkers(folder, workers, 60 * minutes / speed)
-        ticks: list[Tick] = []
         cpu, started = time.process_time(), time.perf_counter()
-        sweep_of(folder, study, executor, ticks).run()
+        sweep_of(folder, study, executor, lambda tick: None).run()
         wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu
     busy_s = trials * 60 * minutes / speed
     return {

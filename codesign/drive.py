@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from codesign.budget import Meter
+from codesign.collector import without_collector
 from codesign.errors import RunFolderError
 from codesign.executors import Executor, InProcess, LocalProcesses
 from codesign.files import write_atomic, write_json
@@ -104,10 +105,11 @@ def open_sweep(
     Call it with the driver lock held.
     """
     space = space_of(study, read_layers(folder.layers_path))
-    storage = open_storage(study.storage, folder.journal_path)
     name = folder.storage_name(study)
-    move_trials(folder, study, storage, name)
-    book = TrialBook(study, space, storage, name=name, first=read_first(folder))
+    with without_collector():
+        storage = open_storage(study.storage, folder.journal_path)
+        move_trials(folder, study, storage, name)
+        book = TrialBook(study, space, storage, name=name, first=read_first(folder))
     wall_before_s = sum(session["wall_s"] for session in folder.sessions())
     return Sweep(
         folder=folder,

@@ -6,6 +6,7 @@ infeasible trials never reach these functions; a NaN or an infinite score is ref
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Sequence
 
 import moocore
@@ -60,13 +61,13 @@ def front(results: Iterable[TrialResult], objectives: Sequence[Objective]) -> tu
     candidates = sorted(_feasible(results), key=lambda result: (result.trial, result.variant or 0))
     values = losses(candidates, objectives)
     kept = np.flatnonzero(nondominated(values))
-    return tuple(candidates[i] for i in _in_order(kept.tolist(), candidates, values))
-
-
-def _in_order(places: Iterable[int], results: Sequence[TrialResult], values: Array) -> list[int]:
-    """Return places of results, best first in the first objective; of equal ones the earlier trial."""
     rows = values.tolist()
-    return sorted(places, key=lambda i: (*rows[i], results[i].trial, results[i].variant or 0))
+    return tuple(candidates[i] for i in sorted(kept.tolist(), key=lambda i: _order(rows[i], candidates[i])))
+
+
+def _order(losses: Iterable[float], result: TrialResult) -> tuple[float, ...]:
+    """Return by what a front is sorted: best first in the first objective, then the earlier trial."""
+    return (*losses, result.trial, result.variant or 0)
 
 
 def _feasible(results: Iterable[TrialResult]) -> list[TrialResult]:
@@ -78,18 +79,14 @@ class RunningFront:
 
     def __init__(self, objectives: Sequence[Objective]) -> None:
         self._objectives = objectives
+        self._keys: list[tuple[float, ...]] = []  # ascending; losses, trial and variant of each member
         self._members: list[TrialResult] = []
         self._values: Array = np.empty((0, len(objectives)))
-        self._sorted: tuple[TrialResult, ...] | None = ()  # None: made when it is asked for
 
     @property
     def members(self) -> tuple[TrialResult, ...]:
         """The feasible results nobody beats, as `front` gives them."""
-        if self._sorted is None:
-            self._sorted = tuple(
-                self._members[i] for i in _in_order(range(len(self._members)), self._members, self._values)
-            )
-        return self._sorted
+        return tuple(self._members)
 
     def add(self, result: TrialResult) -> None:
         """Take one result in, and what its hardware sweep kept."""
@@ -97,10 +94,14 @@ class RunningFront:
             value = losses([variant], self._objectives)[0]
             if bool((self._values <= value).all(axis=1).any()):
                 continue  # beaten, or equal to one that came first
-            kept = ~(value <= self._values).all(axis=1)
-            self._members = [one for one, keep in zip(self._members, kept, strict=True) if keep] + [variant]
-            self._values = np.vstack([self._values[kept], value])
-            self._sorted = None
+            for place in np.flatnonzero((value <= self._values).all(axis=1))[::-1].tolist():
+                del self._keys[place], self._members[place]
+                self._values = np.delete(self._values, place, axis=0)
+            key = _order(value.tolist(), variant)
+            place = bisect.bisect(self._keys, key)
+            self._keys.insert(place, key)
+            self._members.insert(place, variant)
+            self._values = np.insert(self._values, place, value, axis=0)
 
 
 def knee(members: Sequence[TrialResult], objectives: Sequence[Objective]) -> TrialResult | None:

@@ -20,7 +20,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from codesign.front import Array, reference_box
 from codesign.results import HardwarePoint
-from codesign.samplers import build_sampler, index_distributions, to_params, to_row, to_values, trial_seed
+from codesign.samplers import (
+    Generations,
+    build_sampler,
+    index_distributions,
+    to_params,
+    to_row,
+    to_values,
+    trial_seed,
+)
 from codesign.search_space import SearchSpace
 from codesign.study_file import StudyFile
 from evaluators.scores import Direction
@@ -68,6 +76,7 @@ class Mirror:
         self._distributions = index_distributions(space.knobs)
         self._signs = [-1.0 if o.direction is Direction.MAXIMIZE else 1.0 for o in study.objectives]
         self._study = optuna.create_study(directions=optuna_directions(study))
+        self._generations = Generations()
         self._places: dict[int, int] = {}  # running trial -> its number in the mirror
         self._values: dict[int, dict[str, KnobValue]] = {}  # running trial -> its knobs
         self._known_attrs: set[str] = set()
@@ -129,7 +138,7 @@ class Mirror:
         self._known_attrs.update(notes.study)
         self._places[number] = len(self._study.get_trials(deepcopy=False))
         self._values[number] = dict(values)
-        self._study.add_trial(self._trial(TrialState.RUNNING, values, notes.trial))
+        self._add(self._trial(TrialState.RUNNING, values, notes.trial))
 
     def tell(
         self,
@@ -157,14 +166,20 @@ class Mirror:
             self._study._storage.set_trial_system_attr(frozen._trial_id, f"constraints:{name}", margin)
         state = TrialState.FAIL if values is None else TrialState.COMPLETE
         self._study.tell(frozen.number, None if values is None else list(values), state=state)
+        if state is TrialState.COMPLETE:
+            self._generations.add(self._study._storage.get_trial(frozen._trial_id))
         self._learn(assignment, values)
         for point in hardware:
             found = [point.scores[objective.name] for objective in self._file.objectives]
             other = {**assignment, **{k: v for k, v in point.knobs.items() if k in assignment}}
-            self._study.add_trial(
-                self._trial(TrialState.COMPLETE, other, frozen.system_attrs, found, point.margins)
-            )
+            told = self._trial(TrialState.COMPLETE, other, frozen.system_attrs, found, point.margins)
+            self._generations.add(self._add(told))
             self._learn(other, found)
+
+    def _add(self, trial: FrozenTrial) -> FrozenTrial:
+        """Put a trial of our own making into the study; it needs none of the checks of `add_trial`."""
+        storage = self._study._storage
+        return storage.get_trial(storage.create_new_trial(self._study._study_id, trial))
 
     def _trial(
         self,
@@ -192,7 +207,7 @@ class Mirror:
         )
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        return build_sampler(self._file.sampler, self._file.budget.trials, seed)
+        return build_sampler(self._file.sampler, self._file.budget.trials, seed, self._generations)
 
     def _learn(self, assignment: Mapping[str, KnobValue], values: Sequence[float] | None) -> None:
         if self._file.sampler.candidates > 1:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseGASampler
+from optuna.trial import FrozenTrial
 
 from codesign.study_file import Sampler
 from search_spaces.space import Knob, KnobValue
@@ -16,13 +19,73 @@ from search_spaces.space import Knob, KnobValue
 AUTO_TRIALS = 200
 
 
-def build_sampler(settings: Sampler, trials: int | None, seed: int) -> optuna.samplers.BaseSampler:
+@dataclass(slots=True)
+class Generations:
+    """Which finished trials belong to which generation of a genetic sampler."""
+
+    members: dict[int, list[FrozenTrial]] = field(default_factory=dict)
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Take in a trial that is complete."""
+        for key in (_NSGAII._get_generation_key(), _NSGAIII._get_generation_key()):
+            generation = trial.system_attrs.get(key)
+            if generation is not None:
+                self.members.setdefault(generation, []).append(trial)
+
+
+class _Indexed(BaseGASampler):
+    """A genetic sampler that looks its generations up.
+
+    Optuna's own goes through all trials of the study three times a proposal, which is most of what a trial
+    costs the driver from some thousands of them on. What is proposed is the same.
+    """
+
+    generations: Generations
+
+    def get_trial_generation(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        key = self._get_generation_key()
+        known: int | None = trial.system_attrs.get(key)
+        if known is not None:
+            return known
+        last = max(self.generations.members, default=0)
+        full = len(self.generations.members.get(last, ())) >= (self.population_size or 0)
+        generation = last + 1 if full else last
+        study._storage.set_trial_system_attr(trial._trial_id, key, generation)
+        return generation
+
+    def get_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        return sorted(self.generations.members.get(generation, ()), key=lambda trial: trial.number)
+
+    def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        key = self._get_parent_cache_key_prefix() + str(generation)
+        kept = study._storage.get_study_system_attrs(study._study_id).get(key) if generation else None
+        if kept is None:
+            return super().get_parent_population(study, generation)
+        return [study._storage.get_trial(trial_id) for trial_id in sorted(set(kept))]
+
+
+class _NSGAII(_Indexed, optuna.samplers.NSGAIISampler):
+    def __init__(self, generations: Generations, *, population_size: int, seed: int) -> None:
+        optuna.samplers.NSGAIISampler.__init__(self, population_size=population_size, seed=seed)
+        self.generations = generations
+
+
+class _NSGAIII(_Indexed, optuna.samplers.NSGAIIISampler):
+    def __init__(self, generations: Generations, *, population_size: int, seed: int) -> None:
+        optuna.samplers.NSGAIIISampler.__init__(self, population_size=population_size, seed=seed)
+        self.generations = generations
+
+
+def build_sampler(
+    settings: Sampler, trials: int | None, seed: int, generations: Generations
+) -> optuna.samplers.BaseSampler:
     """Return a fresh sampler; it is rebuilt for every trial, so that its state is the study alone.
 
     Args:
         settings: which, and how large its population.
         trials: planned in all; None where the budget is not in trials.
         seed: of this one proposal.
+        generations: of the study that it will be asked about.
     """
     name = settings.name
     if name == "auto":
@@ -33,9 +96,9 @@ def build_sampler(settings: Sampler, trials: int | None, seed: int) -> optuna.sa
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
             case "nsga2":
-                return optuna.samplers.NSGAIISampler(population_size=settings.population, seed=seed)
+                return _NSGAII(generations, population_size=settings.population, seed=seed)
             case "nsga3":
-                return optuna.samplers.NSGAIIISampler(population_size=settings.population, seed=seed)
+                return _NSGAIII(generations, population_size=settings.population, seed=seed)
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed)
             case _:

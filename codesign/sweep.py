@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from codesign.budget import Meter
+from codesign.collector import without_collector
 from codesign.executors import Executor, Finished
 from codesign.files import publish, read_json, write_json
 from codesign.front import RunningFront
@@ -115,8 +116,9 @@ class Sweep:
             CodesignError: the storage failed or workers cannot start; everything finished is on disk.
         """
         started = time.monotonic()
-        self._fill()
-        self._advance()
+        with without_collector():
+            self._fill()
+            self._advance()
         while self._flights and not self._done_stopping():
             self._display(started)
             finished = self.executor.wait(_POLL_S)

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from codesign.samplers import build_sampler
+from codesign.samplers import Generations, build_sampler
 from codesign.study_file import Sampler
 from evaluators.cost.area import area_mm2
 from evaluators.cost.model import cost
@@ -137,7 +137,7 @@ def test_every_layer_family_makes_a_choice_with_a_technique(name: str, small: Wo
     assert made is None or rewrite.dispatch(type(made)) is not rewrite.dispatch(object)
 
 
-@pytest.mark.parametrize("name", ["auto", "nsga2", "tpe", "random"])
+@pytest.mark.parametrize("name", ["auto", "nsga2", "nsga3", "tpe", "gp", "random"])
 def test_every_sampler_is_the_same_for_the_same_seed(name: str) -> None:
     import optuna
 
@@ -148,12 +148,41 @@ def test_every_sampler_is_the_same_for_the_same_seed(name: str) -> None:
             "a": optuna.distributions.IntDistribution(0, 5),
             "b": optuna.distributions.IntDistribution(0, 5),
         }
-        found = []
+        found, generations = [], Generations()
         for number in range(30):
-            study.sampler = build_sampler(Sampler(name=name, population=6), 30, seed=number)  # type: ignore[arg-type]
+            study.sampler = build_sampler(Sampler(name=name, population=6), 30, number, generations)  # type: ignore[arg-type]
             trial = study.ask(fixed_distributions=space)
             found.append(dict(trial.params))
-            study.tell(trial, [trial.params["a"], -trial.params["b"]])
+            generations.add(study.tell(trial, [trial.params["a"], -trial.params["b"]]))
         return found
 
     assert draws() == draws()
+
+
+@pytest.mark.parametrize("name", ["nsga2", "nsga3"])
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_genetic_samplers_with_looked_up_generations_propose_what_optunas_own_propose(name: str) -> None:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = {knob: optuna.distributions.IntDistribution(0, 9) for knob in "abcd"}
+    kinds = {"nsga2": optuna.samplers.NSGAIISampler, "nsga3": optuna.samplers.NSGAIIISampler}
+
+    def draws(indexed: bool) -> list[dict[str, int]]:
+        study, found, generations = optuna.create_study(directions=["minimize"] * 2), [], Generations()
+        for number in range(60):
+            study.sampler = (
+                build_sampler(Sampler(name=name, population=6), 60, number, generations)  # type: ignore[arg-type]
+                if indexed
+                else kinds[name](population_size=6, seed=number)
+            )
+            trial = study.ask(fixed_distributions=space)
+            found.append(dict(trial.params))
+            if number % 7 == 3:
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                continue
+            values = [trial.params["a"] + trial.params["b"], -trial.params["c"] * trial.params["d"]]
+            generations.add(study.tell(trial, values))
+        return found
+
+    assert draws(True) == draws(False)
