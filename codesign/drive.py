@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from codesign.alike import alike
 from codesign.budget import Meter
 from codesign.errors import RunFolderError
 from codesign.executors import Executor, InProcess, LocalProcesses
@@ -107,7 +108,13 @@ def open_sweep(
     storage = open_storage(study.storage, folder.journal_path)
     name = folder.storage_name(study)
     move_trials(folder, study, storage, name)
-    book = TrialBook(study, space, storage, name=name, first=read_first(folder))
+    book = TrialBook(
+        study,
+        space,
+        storage,
+        name=name,
+        first=(*read_first(folder), *alike(space, study.sampler.alike, study.seed)),
+    )
     wall_before_s = sum(session["wall_s"] for session in folder.sessions())
     return Sweep(
         folder=folder,
