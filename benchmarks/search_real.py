@@ -73,9 +73,9 @@ executor: in_process
 STUDIES: Mapping[str, str] = {"digits": _DIGITS, "fashion_mnist_small": _FASHION}
 SHARE = 0.3  # of what plain Optuna's training took, the sweep may use
 
-FIDELITY = Fidelity(eta=3, epochs=(1, 2))
-SWEEP = HardwareSweep(designs=64)
-SAMPLER = Sampler(name="tpe", candidates=32, window=1)
+FIDELITY = Fidelity(eta=2, epochs=(2,))
+SWEEP = HardwareSweep(designs=1000, shortlist=16)
+SAMPLER = Sampler(name="tpe", alike=10, window=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +89,7 @@ class Settings:
 
     gate: bool = True
     cache: bool = True
-    fidelity: Fidelity | None = FIDELITY
+    fidelity: Fidelity | None = None
     hardware_sweep: HardwareSweep | None = SWEEP
     sampler: Sampler = SAMPLER
 
@@ -98,9 +98,10 @@ VARIANTS: Mapping[str, Settings] = {
     "full": Settings(),
     "no gate": Settings(gate=False),
     "no cache": Settings(cache=False),
-    "no fidelity": Settings(fidelity=None),
     "no hardware sweep": Settings(hardware_sweep=None),
-    "no predictor": Settings(sampler=SAMPLER.model_copy(update={"candidates": 1})),
+    "no first designs alike": Settings(sampler=SAMPLER.model_copy(update={"alike": 0})),
+    "with fidelity": Settings(fidelity=FIDELITY),
+    "with predictor": Settings(sampler=SAMPLER.model_copy(update={"candidates": 32})),
 }
 
 
