@@ -29,11 +29,11 @@ from codesign.study_reader import parse_study
 from search_spaces.choice import JsonValue
 from search_spaces.design import Design, design_from_json
 
-# The quickstart's question on a quarter of the digits and two small networks: a training takes 0.2 s.
+# The quickstart's question on two small networks.
 _DIGITS = """
 name: digits
 network: small_cnn
-dataset: {name: digits, train_examples: 360}
+dataset: {name: digits}
 space:
   network: {width: [0.5, 1.0], depth: 1}
   quantization: {weight_bits: [2, 3, 4, 6, 8], activation_bits: [2, 3, 4, 6, 8]}
@@ -46,15 +46,15 @@ reference:
 objectives: [validation_accuracy, inference_energy_pj, inference_latency_s]
 constraints: [area_mm2 <= 4, peak_memory_bytes <= 655360]
 training: {pretrain_epochs: 6, epochs: 6}
-budget: {trials: 200}
+budget: {trials: 100}
 executor: in_process
 """
 
-# The study `fashion_mnist` on 300 of its images.
+# The study `fashion_mnist` on 600 of its images and two small networks.
 _FASHION = """
 name: fashion_mnist_small
 network: small_cnn
-dataset: {name: fashion_mnist, train_examples: 300, validation_examples: 1000}
+dataset: {name: fashion_mnist, train_examples: 600, validation_examples: 1000}
 space:
   network: {width: [0.5, 1.0], depth: 1}
   quantization: {weight_bits: [2, 3, 4, 6, 8], activation_bits: [2, 3, 4, 6, 8]}
@@ -67,15 +67,15 @@ reference:
 objectives: [validation_accuracy, inference_energy_pj, inference_latency_s]
 constraints: [area_mm2 <= 20]
 training: {pretrain_epochs: 6, epochs: 6}
-budget: {trials: 150}
+budget: {trials: 100}
 executor: in_process
 """
 STUDIES: Mapping[str, str] = {"digits": _DIGITS, "fashion_mnist_small": _FASHION}
 SHARE = 0.3  # of what plain Optuna's training took, the sweep may use
 
-FIDELITY = Fidelity(eta=3, epochs=(1, 2))
-SWEEP = HardwareSweep(designs=64)
-SAMPLER = Sampler(name="tpe", candidates=32, window=1)
+FIDELITY = Fidelity(eta=2, epochs=(2,))
+SWEEP = HardwareSweep(designs=1000, shortlist=16)
+SAMPLER = Sampler(name="tpe", alike=10, window=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +89,7 @@ class Settings:
 
     gate: bool = True
     cache: bool = True
-    fidelity: Fidelity | None = FIDELITY
+    fidelity: Fidelity | None = None
     hardware_sweep: HardwareSweep | None = SWEEP
     sampler: Sampler = SAMPLER
 
@@ -98,9 +98,10 @@ VARIANTS: Mapping[str, Settings] = {
     "full": Settings(),
     "no gate": Settings(gate=False),
     "no cache": Settings(cache=False),
-    "no fidelity": Settings(fidelity=None),
     "no hardware sweep": Settings(hardware_sweep=None),
-    "no predictor": Settings(sampler=SAMPLER.model_copy(update={"candidates": 1})),
+    "no first designs alike": Settings(sampler=SAMPLER.model_copy(update={"alike": 0})),
+    "with fidelity": Settings(fidelity=FIDELITY),
+    "with predictor": Settings(sampler=SAMPLER.model_copy(update={"candidates": 32})),
 }
 
 

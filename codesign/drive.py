@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from codesign.alike import alike
 from codesign.budget import Meter
 from codesign.collector import without_collector
 from codesign.errors import RunFolderError
@@ -106,10 +107,11 @@ def open_sweep(
     """
     space = space_of(study, read_layers(folder.layers_path))
     name = folder.storage_name(study)
+    first = (*read_first(folder), *alike(space, study.sampler.alike, study.seed))
     with without_collector():
         storage = open_storage(study.storage, folder.journal_path)
         move_trials(folder, study, storage, name)
-        book = TrialBook(study, space, storage, name=name, first=read_first(folder))
+        book = TrialBook(study, space, storage, name=name, first=first)
     wall_before_s = sum(session["wall_s"] for session in folder.sessions())
     return Sweep(
         folder=folder,

@@ -5,26 +5,28 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
-from codesign.errors import CodesignError
+from codesign.errors import CodesignError, RunFolderError
+from codesign.files import read_json, write_json
 from codesign.halving import ZERO_COST
-from codesign.hardware_front import hardware_front
+from codesign.hardware import Hardware, keeps_constraints, missing_costs
 from codesign.jobs import Answer
 from codesign.layers import layers_to_json
 from codesign.report.quantities import format_quantity
-from codesign.results import HardwarePoint, TrialResult, TrialState, Violation
+from codesign.results import TrialResult, TrialState, Violation
+from codesign.search_space import space_of
+from codesign.shortlist import probes, shortlisted
 from codesign.study_file import Dataset, StudyFile, nearest
 from codesign.warm_start import best_assignments
 from evaluators.bench import Bench, DatasetSpec, Traced
 from evaluators.evaluate import Evaluation, evaluate
-from evaluators.hardware_sweep import Pass, PricedChip, build_fleet, price_fleet
 from evaluators.learning import zero_cost
 from evaluators.learning.stages import Stage
-from evaluators.scores import Scores, Source, score_kinds
-from search_spaces.accelerator_list import accelerator_knobs, accelerators
+from evaluators.scores import Scores, score_kinds
 from search_spaces.ask import LayerInfo
-from search_spaces.choice import JsonValue, to_json
+from search_spaces.choice import JsonValue
 from search_spaces.design import Design, design_to_json
 from search_spaces.network import NetworkChoice
 from search_spaces.space import assemble, knobs
@@ -39,9 +41,9 @@ class Problem:
 
     def __init__(self, study: StudyFile, cache: Path | None) -> None:
         self._study = study
+        self._cache = cache
         self.bench = bench_of(study, cache)
         check_early(study)
-        self._hardware = None if study.hardware_sweep is None else Hardware(study)
 
     def describe(self, network: NetworkChoice) -> tuple[LayerInfo, ...]:
         """Return the layers of one network."""
@@ -93,84 +95,50 @@ class Problem:
         scores = {**result.scores, ZERO_COST: value}
         return replace(result, state=TrialState.PARTIAL, scores=scores, seconds=seconds)
 
+    @cached_property
+    def _hardware(self) -> Hardware | None:
+        """The accelerators on which every trained half is priced, less those that no shortlist has."""
+        sweep = self._study.hardware_sweep
+        if sweep is None:
+            return None
+        whole = Hardware(self._study)
+        if sweep.shortlist is None or sweep.shortlist >= len(whole.chips):
+            return whole
+        places = self._kept_places(len(whole.chips))
+        if places is None:
+            places = self._shortlisted(whole, sweep.shortlist)
+            if self._cache is not None:
+                write_json(self._places_path(self._cache), {"of": len(whole.chips), "places": list(places)})
+        return Hardware(self._study, [whole.chips[place] for place in places])
+
+    def _shortlisted(self, whole: Hardware, length: int) -> tuple[int, ...]:
+        tried = []
+        for design in probes(self._study, space_of(self._study, self.describe)):
+            traced = evaluate(design, self.bench, keeps=lambda scores, traced: False).traced
+            tried.append([chip.scores for chip in whole.price(traced)])
+        return shortlisted(self._study, tried, length)
+
+    def _places_path(self, cache: Path) -> Path:
+        return cache / f"accelerators-{self._study.hash()}.json"
+
+    def _kept_places(self, chips: int) -> tuple[int, ...] | None:
+        """Return the shortlist that another worker has made; it is made again where that is damaged."""
+        path = None if self._cache is None else self._places_path(self._cache)
+        try:
+            kept = read_json(path) if path is not None and path.is_file() else None
+        except RunFolderError:
+            return None
+        places = kept.get("places") if isinstance(kept, dict) and kept.get("of") == chips else None
+        if not isinstance(places, list) or not all(isinstance(p, int) and 0 <= p < chips for p in places):
+            return None
+        return tuple(places)
+
     def _can_run(self, scores: Scores, traced: Traced) -> bool:
         return not missing_costs(scores, self._study)
 
     def _keeps(self, scores: Scores, traced: Traced) -> bool:
         own = not missing_costs(scores, self._study) and keeps_constraints(scores, self._study)
         return own or (self._hardware is not None and self._hardware.any_keeps(traced))
-
-
-class Hardware:
-    """The hardware sweep of one study: the same accelerators for every trained half."""
-
-    def __init__(self, study: StudyFile) -> None:
-        sweep = study.hardware_sweep
-        if sweep is None:
-            raise CodesignError("the study asks for no hardware sweep")
-        self._study = study
-        space = study.space_.accelerator
-        self._fleet = build_fleet(accelerators(space, sweep.designs, study.seed))
-        asked = {objective.name for objective in study.objectives}
-        asked |= {constraint.score for constraint in study.constraints}
-        self._passes = frozenset({Pass.INFERENCE} | ({Pass.TRAINING} if asked & _TRAINING_COSTS else set()))
-
-    def any_keeps(self, traced: Traced) -> bool:
-        """Return whether a half, before its training, keeps the constraints on any accelerator."""
-        return any(
-            chip.scores is not None
-            and not missing_costs(chip.scores, self._study)
-            and keeps_constraints(chip.scores, self._study)
-            for chip in self.price(traced)
-        )
-
-    def price(self, traced: Traced) -> tuple[PricedChip, ...]:
-        """Return what a half costs, before its training, on every accelerator of the sweep."""
-        return price_fleet(traced, self._fleet, accuracy=None, passes=self._passes)
-
-    def front(self, evaluation: Evaluation, design: Design) -> tuple[HardwarePoint, ...]:
-        """Return the accelerators that nobody beats for a half, but for the trial's own."""
-        accuracy = None if evaluation.trained is None else evaluation.trained.accuracy
-        priced = price_fleet(evaluation.traced, self._fleet, accuracy=accuracy, passes=self._passes)
-        others = [chip for chip in priced if chip.accelerator != design.accelerator]
-        scores = [evaluation.scores, *(chip.scores for chip in others)]
-        kept = hardware_front(scores, self._study.objectives, self._study.constraints)
-        return tuple(self._point(others[index - 1]) for index in kept if index > 0)
-
-    def _point(self, chip: PricedChip) -> HardwarePoint:
-        scores = {} if chip.scores is None else chip.scores.as_dict()
-        return HardwarePoint(
-            accelerator=to_json(chip.accelerator),
-            knobs=accelerator_knobs(self._study.space_.accelerator, chip.accelerator),
-            scores=scores,
-            margins={
-                c.text: c.violation(scores[c.score]) for c in self._study.constraints if c.score in scores
-            },
-        )
-
-
-_TRAINING_COSTS = frozenset(
-    {"training_energy_pj", "training_latency_s"}
-)  # they need the training pass costed
-
-
-def keeps_constraints(scores: Scores, study: StudyFile) -> bool:
-    """Return whether the scores that there are keep their constraints."""
-    return all(
-        constraint.violation(scores[constraint.score]) <= 0
-        for constraint in study.constraints
-        if constraint.score in scores
-    )
-
-
-def missing_costs(scores: Scores, study: StudyFile) -> tuple[str, ...]:
-    """Return the cost scores that the study asks for and a design lacks: its chip cannot run that pass."""
-    asked = [objective.name for objective in study.objectives]
-    asked += [constraint.score for constraint in study.constraints]
-    kinds = score_kinds()
-    # Energy per inference is what every gain is told in, so a chip that cannot even infer is never trained.
-    needed = ["inference_energy_pj", *(name for name in asked if kinds[name].source is Source.COST)]
-    return tuple(dict.fromkeys(name for name in needed if name not in scores))
 
 
 def evaluation_to_result(

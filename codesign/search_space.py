@@ -19,12 +19,14 @@ class SearchSpace:
     Args:
         knobs: every knob by name.
         assemble: turns a full assignment into a design and the knobs that it really used.
+        layers: the name of every layer of any network of the space.
         reference: trial 0.
         reference_values: its knobs; None where it lies outside the space.
     """
 
     knobs: Mapping[str, Knob]
     assemble: Assemble
+    layers: frozenset[str]
     reference: Design
     reference_values: Mapping[str, KnobValue] | None
 
@@ -57,7 +59,13 @@ def space_of(study: StudyFile, describe: Describe) -> SearchSpace:
     inside = all(values[name] in knob.values for name, knob in found.items())
     inside = inside and assembled(values)[0] == reference
     return SearchSpace(
-        knobs=found, assemble=assembled, reference=reference, reference_values=values if inside else None
+        knobs=found,
+        assemble=assembled,
+        layers=frozenset(
+            layer.name for chosen in space.network.every_choice(network) for layer in describe(chosen)
+        ),
+        reference=reference,
+        reference_values=values if inside else None,
     )
 
 

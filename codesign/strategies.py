@@ -14,8 +14,9 @@ import numpy as np
 
 from codesign.errors import CodesignError
 from codesign.front import knee_index, nondominated
+from codesign.hardware import Hardware
 from codesign.hardware_front import hardware_front
-from codesign.problem import Hardware, Problem
+from codesign.problem import Problem
 from codesign.samplers import AUTO_TRIALS
 from codesign.study_file import Budget, Fidelity, HardwareSweep, StudyFile
 from evaluators.hardware_sweep import PricedChip

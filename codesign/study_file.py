@@ -176,6 +176,11 @@ class Sampler(_Section):
         default="auto", description="auto: tpe below 200 trials, nsga2 from there on."
     )
     population: int = Field(default=20, ge=2, description="NSGA-II's and NSGA-III's population size.")
+    alike: int = Field(
+        default=0,
+        ge=0,
+        description="Begin with so many designs that treat all layers alike, before the sampler is asked.",
+    )
     candidates: int = Field(
         default=1,
         ge=1,
@@ -287,6 +292,12 @@ class HardwareSweep(_Section):
 
     designs: int = Field(
         ge=1, le=100_000, description="Accelerators a trial; all of the space where it has no more."
+    )
+    shortlist: int | None = Field(
+        default=None,
+        ge=1,
+        description="Of these, how many every half is priced on: those that do best, untrained, for the "
+        "reference design and a few others. All where absent.",
     )
     told: int = Field(default=4, ge=0, description="Of those kept, how many the sampler learns from.")
 

@@ -14,8 +14,9 @@ from codesign.compare import ComparisonStoppedError, Part, budget_of, run_part, 
 from codesign.compare_picture import comparison_picture
 from codesign.compare_views import comparison_view, differences, runs_table, runs_view
 from codesign.errors import CodesignError, RunFolderError
+from codesign.hardware import Hardware
 from codesign.hardware_front import hardware_front
-from codesign.problem import Hardware, Problem
+from codesign.problem import Problem
 from codesign.results import TrialResult, TrialState
 from codesign.run_folder import create, open_run
 from codesign.strategies import (
