@@ -19,8 +19,10 @@ from codesign.files import read_json, write_json
 from codesign.front import front, hypervolume
 from codesign.results import TrialResult, TrialState
 from codesign.run_folder import RunFolder, create, open_run
+from codesign.sections.budget import Budget
+from codesign.sections.goals import Constraint
 from codesign.strategies import Strategy, choosing_chips, chosen_chips, compressing, on_chips, prepared
-from codesign.study_file import Budget, Constraint, StudyFile
+from codesign.study_file import StudyFile
 from codesign.sweep import Tick
 from codesign.views import reference_of
 from codesign.warm_start import assignments_of, keep_first

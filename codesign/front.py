@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from codesign.errors import CodesignError
 from codesign.results import TrialResult
-from codesign.study_file import Objective
+from codesign.sections.goals import Objective
 from evaluators.scores import Direction
 
 Array = NDArray[np.float64]

@@ -12,9 +12,11 @@ from codesign.halving import ZERO_COST
 from codesign.hardware_front import hardware_front
 from codesign.jobs import Answer
 from codesign.layers import layers_to_json
+from codesign.names import nearest
 from codesign.report.quantities import format_quantity
 from codesign.results import HardwarePoint, TrialResult, TrialState, Violation
-from codesign.study_file import Dataset, StudyFile, nearest
+from codesign.sections.data import Dataset
+from codesign.study_file import StudyFile
 from codesign.warm_start import best_assignments
 from evaluators.bench import Bench, DatasetSpec, Traced
 from evaluators.evaluate import Evaluation, evaluate

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from codesign.study_file import Sampler
+from codesign.sections.search import Sampler
 from search_spaces.space import Knob, KnobValue
 
 # At and above this many trials NSGA-II reaches a higher hypervolume than TPE at a tenth of its time.

@@ -13,7 +13,8 @@ import yaml
 from pydantic import ValidationError
 
 from codesign.errors import StudyFileError
-from codesign.study_file import StudyFile, nearest
+from codesign.names import nearest
+from codesign.study_file import StudyFile
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
