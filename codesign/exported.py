@@ -29,8 +29,9 @@ from codesign.results import TrialResult
 from codesign.run_folder import RunFolder
 from codesign.sections.data import Dataset
 from codesign.study_file import StudyFile
-from evaluators.bench import Bench, replacements_of
+from evaluators.bench import Bench
 from evaluators.evaluate import compress, measure, price
+from evaluators.half_choices import replacements_of
 from evaluators.learning.recipe import Recipe
 from evaluators.scores import Accuracy, derive, score_kinds
 from evaluators.shapes import ImageShape, ShapesOnly

@@ -18,12 +18,14 @@ from codesign.results import HardwarePoint, TrialResult, TrialState, Violation
 from codesign.sections.data import Dataset
 from codesign.study_file import StudyFile
 from codesign.warm_start import best_assignments
-from evaluators.bench import Bench, DatasetSpec, Traced
+from evaluators.bench import Bench
+from evaluators.dataset_spec import DatasetSpec
 from evaluators.evaluate import Evaluation, evaluate
 from evaluators.hardware_sweep import Pass, PricedChip, build_fleet, price_fleet
 from evaluators.learning import zero_cost
 from evaluators.learning.stages import Stage
 from evaluators.scores import Scores, Source, score_kinds
+from evaluators.traces import Traced
 from search_spaces.accelerator_list import accelerator_knobs, accelerators
 from search_spaces.ask import LayerInfo
 from search_spaces.choice import JsonValue, to_json
