@@ -18,9 +18,10 @@ from codesign.names import nearest
 from codesign.sections.budget import Budget
 from codesign.sections.data import Dataset, Network
 from codesign.sections.executor import Executor, LocalProcesses, read_executor
-from codesign.sections.goals import Constraint, Objective, read_constraint, read_objective
+from codesign.sections.goals import Constraint, Objective, read_constraint, read_objective, some_objectives
 from codesign.sections.search import Fidelity, HardwareSweep, Sampler, WarmStart
 from codesign.sections.section import Section, read_named
+from codesign.wording import worded
 from evaluators.learning.recipe import Recipe
 from evaluators.scores import Source, score_kinds
 from search_spaces.space import BaseSpace, Space
@@ -42,7 +43,9 @@ class StudyFile(Section):
         description="The design every result is a gain over: the space's sections with one value a knob. "
         "Always trial 0. What it leaves out: 8-bit dense layers, the first template as its file has it.",
     )
-    objectives: tuple[Annotated[Objective, BeforeValidator(read_objective)], ...] = Field(min_length=1)
+    objectives: Annotated[
+        tuple[Annotated[Objective, BeforeValidator(read_objective)], ...], BeforeValidator(some_objectives)
+    ] = Field(min_length=1)
     constraints: tuple[Annotated[Constraint, BeforeValidator(read_constraint)], ...] = ()
     training: Recipe = Field(default_factory=Recipe)
     sampler: Annotated[Sampler, BeforeValidator(read_named)] = Field(default_factory=Sampler)
@@ -123,8 +126,9 @@ class StudyFile(Section):
         try:
             reference = self.reference_space
         except ValidationError as error:
-            problems = "; ".join(
-                f"reference.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+            problems = "\n".join(
+                f"reference.{'.'.join(map(str, item['loc']))}: {worded(item, Space)}"
+                for item in error.errors()
             )
             raise ValueError(problems) from None
         if len(reference.accelerator.templates) > 1:

@@ -23,7 +23,7 @@ class Budget(Section):
         default=None, ge=1, description="Trials in all, the reference design included."
     )
     training_minutes: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="Training of all workers together."
+        default=None, gt=0, description="Training of all workers together."
     )
     trainings: int | None = Field(
         default=None,
@@ -31,9 +31,7 @@ class Budget(Section):
         description="Whole trainings: a trial that was stopped early counts by its share of the epochs, one "
         "that was gated, or whose half was trained before, not at all.",
     )
-    wall_minutes: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="Wall time over all sessions."
-    )
+    wall_minutes: float | None = Field(default=None, gt=0, description="Wall time over all sessions.")
     plateau: Plateau | None = Field(default=None, description="Stop when the front has stopped growing.")
 
     @model_validator(mode="after")

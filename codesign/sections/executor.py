@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from codesign.names import nearest
 from codesign.sections.section import Section
 
 
@@ -55,8 +56,9 @@ class Executor(Section):
 
 def read_executor(value: object) -> object:
     """Take a bare name for an executor of which nothing else is said."""
-    if value in ("local", "ray"):
-        return {str(value): {}}
-    if value == "in_process":
-        return {"in_process": True}
-    return value
+    if not isinstance(value, str):
+        return value
+    known = {"local": {"local": {}}, "ray": {"ray": {}}, "in_process": {"in_process": True}}
+    if value not in known:
+        raise ValueError(f"no executor is named {value!r}.{nearest(value, known)} Known: {', '.join(known)}")
+    return known[value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from enum import Enum
@@ -37,7 +38,7 @@ class Constraint(Section):
 
     score: str
     relation: Relation
-    bound: float = Field(allow_inf_nan=False)
+    bound: float
 
     @property
     def text(self) -> str:
@@ -59,7 +60,19 @@ def read_objective(value: object) -> object:
     return value
 
 
-_CONSTRAINT = re.compile(r"^\s*(\w+)\s*(<=|>=)\s*([-+0-9._eE]+)\s*$")
+def some_objectives(value: object) -> object:
+    """Refuse a study that asks for nothing.
+
+    Raises:
+        ValueError: there is no objective; with the scores that there are.
+    """
+    if isinstance(value, list | tuple) and not value:
+        kinds = (kind.name for kind in score_kinds().values() if kind.searchable)
+        raise ValueError(f"a study needs at least one objective, but got none. Known: {', '.join(kinds)}")
+    return value
+
+
+_CONSTRAINT = re.compile(r"^\s*(\w+)\s*(<=|>=)\s*(\S+)\s*$")
 
 
 def read_constraint(value: object) -> object:
@@ -75,7 +88,11 @@ def read_constraint(value: object) -> object:
     try:
         bound = float(match[3])
     except ValueError:
-        raise ValueError(f"the bound of {value!r} must be a number, but it is {match[3]!r}") from None
+        bound = math.nan
+    if not math.isfinite(bound):
+        raise ValueError(
+            f"a constraint reads `score <= number` or `score >= number`, its number finite, but got {value!r}"
+        )
     return {"score": kind.name, "relation": match[2], "bound": bound}
 
 
