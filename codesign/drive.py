@@ -7,10 +7,12 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+
+from optuna.storages import BaseStorage
 
 from codesign.budget import Meter
 from codesign.errors import RunFolderError
@@ -42,6 +44,7 @@ def start(path: Path, study: StudyFile, command: str, watch: Watch) -> tuple[Run
         ValueError: as `drive`, and the floors' own errors for data and networks.
     """
     fresh = not path.exists()
+    made = [parent for parent in path.parents if not parent.exists()]
     folder = create(path, study, command)
     try:
         if study.warm_start is not None:
@@ -52,6 +55,9 @@ def start(path: Path, study: StudyFile, command: str, watch: Watch) -> tuple[Run
             shutil.rmtree(path, ignore_errors=True)
             if not fresh:
                 path.mkdir()  # it was the user's empty folder before
+            for parent in made:
+                with suppress(OSError):  # somebody else has put something there
+                    parent.rmdir()
         raise
 
 
@@ -69,12 +75,13 @@ def drive(folder: RunFolder, study: StudyFile, watch: Watch) -> bool:
     _check_shared_cache(study)
     with folder.driver_lock():
         folder.check_unchanged(study)
+        storage = open_storage(study.storage, folder.journal_path)  # before anything that takes long
         executor = open_executor(folder, study)
         try:
             with _interruptible() as stop:
                 if not folder.layers_path.is_file():
                     write_json(folder.layers_path, executor.describe())
-                sweep = open_sweep(folder, study, executor, watch, stop)
+                sweep = open_sweep(folder, study, executor, watch, stop, storage)
                 complete = sweep.run()
         finally:
             executor.close()
@@ -97,14 +104,22 @@ def _check_shared_cache(study: StudyFile) -> None:
 
 
 def open_sweep(
-    folder: RunFolder, study: StudyFile, executor: Executor, watch: Watch, stop: Stop | None = None
+    folder: RunFolder,
+    study: StudyFile,
+    executor: Executor,
+    watch: Watch,
+    stop: Stop | None = None,
+    storage: BaseStorage | None = None,
 ) -> Sweep:
     """Return the sweep of a run folder, ready to go on from wherever the folder stands.
 
     Call it with the driver lock held.
+
+    Args:
+        storage: the study's own, where it is open already.
     """
     space = space_of(study, read_layers(folder.layers_path))
-    storage = open_storage(study.storage, folder.journal_path)
+    storage = storage or open_storage(study.storage, folder.journal_path)
     name = folder.storage_name(study)
     move_trials(folder, study, storage, name)
     book = TrialBook(study, space, storage, name=name, first=read_first(folder))

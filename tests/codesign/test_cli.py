@@ -202,7 +202,12 @@ def test_list_shows_everything_registered(tmp_path: Path) -> None:
         (["run", "tiny.yaml", "-o", "dataset.name=fashion_mnist", "--data-root", "nowhere", "-o",
           "dataset.download=false", "--out", "runs/other"], "nowhere"),
         (["run", "tiny.yaml", "-o", "storage=sqlite:////nowhere/at/all.db", "--out", "runs/other"],
-         "cannot be opened"),
+         "cannot be opened: there is no folder /nowhere/at"),
+        (["run", "tiny.yaml", "-o", "storage=postgresql+psycopg://me:secret@127.0.0.1:1/x",
+          "--out", "new/other"],
+         "nobody listens at 127.0.0.1:1"),
+        (["check", "tiny.yaml", "-o", "storage=postgres://h/x"], "Did you mean 'postgresql'?"),
+        (["check", "tiny.yaml", "-o", "executor=banana"], "Known: local, ray, in_process"),
         (["run", "tiny.yaml"], "exists already"),
         (["resume", "nowhere"], "is not a run folder"),
         (["status", "nowhere"], "is not a run folder"),
@@ -221,6 +226,7 @@ def test_a_user_error_is_one_message_and_exit_code_2(
     assert done.returncode == 2, done.stdout + done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
     assert done.stderr.startswith("error: ")
     assert sorted(path for path in finished.rglob("*")) == before  # nothing half-written
 
