@@ -16,6 +16,7 @@ from codesign.names import nearest
 from codesign.report.quantities import format_quantity
 from codesign.results import HardwarePoint, TrialResult, TrialState, Violation
 from codesign.sections.data import Dataset
+from codesign.storage import check_address
 from codesign.study_file import StudyFile
 from codesign.warm_start import best_assignments
 from evaluators.bench import Bench
@@ -31,7 +32,7 @@ from search_spaces.ask import LayerInfo
 from search_spaces.choice import JsonValue, to_json
 from search_spaces.design import Design, design_to_json
 from search_spaces.network import NetworkChoice
-from search_spaces.space import assemble, knobs
+from search_spaces.space import assemble, knobs, passed_over
 
 
 class Problem:
@@ -296,6 +297,7 @@ def dry_run(study: StudyFile) -> list[str]:
     Raises:
         ValueError: as the floors' own errors, whatever would stop the study.
     """
+    check_address(study.storage)
     problem = Problem(study, cache=None)
     if study.warm_start is not None:
         best_assignments(study.warm_start)
@@ -307,6 +309,7 @@ def dry_run(study: StudyFile) -> list[str]:
         f"{study.name}: {len(found)} knobs, {points:.3g} assignments, {study.budget.text} planned",
         f"objectives   {', '.join(f'{o.direction.value} {o.name}' for o in study.objectives)}",
         f"constraints  {', '.join(constraint.text for constraint in study.constraints) or 'none'}",
+        *(f"note         {said}" for said in passed_over(space, study.network.name, problem.describe)),
         "the reference design costs (untrained)",
     ]
     kinds = score_kinds()
