@@ -292,16 +292,21 @@ def report(
     folder = open_run(run_dir)
     path, question = out or folder.report_path, folder.study()
     data = report_data(folder, question)
-    chips = [label for label in drawn_in_energy(data) if "." in label and label not in data.breakdowns]
-    if chips:
-        from codesign.chip_ledgers import write_ledgers
-
-        refused = write_ledgers(folder, question, chips)
-        for label, reason in refused.items():
-            typer.echo(f"no layer-by-layer energy of trial {label}: {reason}", err=True)
+    if _write_ledgers(folder, question, [one for one in drawn_in_energy(data) if one not in data.breakdowns]):
         data = report_data(folder, question)
     write_atomic(path, render(data))
     typer.echo(str(path))
+
+
+def _write_ledgers(folder: RunFolder, question: StudyFile, labels: list[str]) -> bool:
+    """Work out where the energy of sweeps' chips goes, and say of which that cannot be; False: none asked."""
+    if not any("." in label and not folder.ledger_path(label).is_file() for label in labels):
+        return False
+    from codesign.chip_ledgers import write_ledgers  # torch: seconds, so only where there is need
+
+    for label, reason in write_ledgers(folder, question, labels).items():
+        typer.echo(f"no layer-by-layer energy of trial {label}: {reason}", err=True)
+    return True
 
 
 @app.command()
@@ -320,6 +325,8 @@ def matrix(
     folder = open_run(run_dir)
     question = folder.study()
     comparison = compare(folder.results(), question, score)
+    if breakdown:
+        _write_ledgers(folder, question, [cell.label for cell in comparison.cells])
     if as_json:
         typer.echo(json.dumps(comparison_json(comparison, folder), indent=1))
         return

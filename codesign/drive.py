@@ -22,7 +22,7 @@ from codesign.halving import Halving
 from codesign.layers import read_layers
 from codesign.run_folder import RunFolder, create
 from codesign.search_space import space_of
-from codesign.storage import move_trials, open_storage
+from codesign.storage import check_reachable, move_trials, open_storage
 from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
 from codesign.sweep import Stop, Sweep, Tick
@@ -236,5 +236,6 @@ def adopt(folder: RunFolder, study: StudyFile) -> StudyFile:
             f"`--trials` counts all trials of the study and may not be below the {asked} already drawn, "
             f"but got {trials}"
         )
+    check_reachable(study.storage)
     write_atomic(folder.study_path, study.to_yaml())
     return study

@@ -55,10 +55,17 @@ def check_address(address: str) -> None:
         ) from None
 
 
-def _check_place(address: str) -> None:
-    """Refuse a folder that is not there, and a server where nobody listens: some drivers wait for minutes."""
+def check_reachable(address: str) -> None:
+    """Refuse, too, a folder that is not there, and a server where nobody listens (drivers wait for minutes).
+
+    Raises:
+        StorageError: as `check_address`, or the place is not there.
+    """
     from sqlalchemy.engine import make_url
 
+    check_address(address)
+    if address == "journal":
+        return
     url = make_url(address)
     if url.get_backend_name() == "sqlite" and url.database and not url.query:
         folder = Path(url.database).parent
@@ -94,9 +101,7 @@ def open_storage(address: str, journal: Path, *, to_read: bool = False) -> BaseS
     Raises:
         StorageError: it cannot be opened, is locked, or has another version.
     """
-    check_address(address)
-    if address != "journal":
-        _check_place(address)
+    check_reachable(address)
     try:
         if address == "journal":
             if not to_read:

@@ -9,6 +9,7 @@ import pytest
 
 from codesign import drive
 from codesign.errors import StorageError
+from codesign.run_folder import create
 from codesign.storage import check_address, open_storage
 from codesign.study_file import StudyFile
 
@@ -59,6 +60,15 @@ def test_a_driver_that_is_not_installed_is_named(address: str, module: str, pack
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=f"there is no folder {tmp_path / 'no'}; make it"):
         open_storage(f"sqlite:///{tmp_path / 'no' / 'trials.db'}", tmp_path / "journal.log")
+
+
+def test_a_run_does_not_take_on_a_storage_that_is_not_there(tmp_path: Path, study: StudyFile) -> None:
+    folder = create(tmp_path / "run", study, "test")
+    before = folder.study_path.read_text()
+    wrong = f"storage=sqlite:///{tmp_path / 'no' / 'trials.db'}"
+    with pytest.raises(StorageError, match="there is no folder"):
+        drive.change(folder, [wrong])
+    assert folder.study_path.read_text() == before
 
 
 def test_a_storage_that_is_not_there_is_found_before_workers_start(
