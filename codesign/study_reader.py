@@ -82,8 +82,12 @@ def find_study(name: str) -> Path:
         return path
     if name in bundled:
         return bundled[name]
+    if path.is_dir() and name:
+        known = (path / "manifest.json").is_file()
+        way_out = f"a run folder: `cosearch resume {name}` continues it" if known else "a folder: name a file"
+        raise StudyFileError(name, (f"this is {way_out}",))
     raise StudyFileError(
-        name,
+        name or "''",
         (
             f"no such file, and no study of that name ships with the tool.{nearest(name, bundled)} "
             f"Known: {', '.join(bundled)}",
