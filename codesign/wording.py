@@ -75,6 +75,8 @@ def worded(item: ErrorDetails, model: type[BaseModel]) -> str:
 
 def _of_list(value: object, legal: Sequence[str]) -> str:
     law = f"must be {legal[0]}" if len(legal) == 1 else f"must be one of {', '.join(legal)}"
+    if isinstance(value, bool) and {"on", "off"} & set(legal):
+        return f"{law}, but got {value}: YAML reads on and off so; put it in quotes"
     return f"{law}, but got {value!r}.{nearest(str(value), legal)}".removesuffix(".")
 
 

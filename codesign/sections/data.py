@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from codesign.sections.section import Section
 from evaluators.shapes import SHAPES, ActivationStorage, ImageShape, ShapesOnly
 
+_MOST_NUMBERS = 2**28  # of one image: 1 GiB in single precision, which no network of ours comes near
+
+
+def _small_enough(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    if math.prod(shape) > _MOST_NUMBERS:
+        raise ValueError(f"one image may have {_MOST_NUMBERS} numbers, but {list(shape)} has more")
+    return shape
+
+
 _Size = Annotated[int, Field(ge=1)]
+_Shape = Annotated[tuple[_Size, _Size, _Size], AfterValidator(_small_enough)]
+_Classes = Annotated[int, Field(ge=1, le=2**20)]
 _Density = Annotated[float, Field(gt=0, le=1)]
 _ACTIVATION_DENSITY = Field(
     default=1.0, description="`shapes` only: the part of every layer's input that is assumed not to be zero."
@@ -30,8 +42,8 @@ class Network(Section):
 class NetworkData(Section):
     """The data of one network, where there are only shapes."""
 
-    input_shape: tuple[_Size, _Size, _Size] = Field(description="Channels, height and width of one image.")
-    num_classes: _Size = Field(description="Classes.")
+    input_shape: _Shape = Field(description="Channels, height and width of one image.")
+    num_classes: _Classes = Field(description="Classes.")
     activation_density: _Density = _ACTIVATION_DENSITY
     activation_storage: ActivationStorage = _ACTIVATION_STORAGE
 
@@ -58,10 +70,10 @@ class Dataset(Section):
     )
     data_root: Path | None = Field(default=None, description="Folder of the data files; --data-root sets it.")
     download: bool = Field(default=True, description="Fetch missing files where the data set can.")
-    input_shape: tuple[_Size, _Size, _Size] | None = Field(
+    input_shape: _Shape | None = Field(
         default=None, description="`shapes` only: channels, height and width of one image."
     )
-    num_classes: _Size | None = Field(default=None, description="`shapes` only: classes.")
+    num_classes: _Classes | None = Field(default=None, description="`shapes` only: classes.")
     activation_density: _Density = _ACTIVATION_DENSITY
     activation_storage: ActivationStorage = _ACTIVATION_STORAGE
     of_network: dict[str, NetworkData] = Field(

@@ -20,7 +20,7 @@ class Limits(Section):
 class LocalProcesses(Limits):
     """Worker processes on this machine."""
 
-    workers: int | None = Field(default=None, ge=1, description="One per core where absent.")
+    workers: int | None = Field(default=None, ge=1, le=1024, description="One per core where absent.")
 
 
 class RayCluster(Limits):

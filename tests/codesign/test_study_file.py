@@ -125,6 +125,33 @@ def test_numbers_are_finite(path: str, number: str) -> None:
     assert f"{path}: must be a finite number, but got" in message.replace(".0: must", ": must")
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("executor.local.workers=5000", "executor.local.workers: must be at most 1024, but got 5000"),
+        ("executor.local.workers=-1", "executor.local.workers: must be at least 1, but got -1"),
+        (
+            "dataset={name: shapes, input_shape: [3, 100000, 100000], num_classes: 2}",
+            "dataset.input_shape: one image may have 268435456 numbers, but [3, 100000, 100000] has more",
+        ),
+        (
+            "dataset={name: shapes, input_shape: [3, 9, 9], num_classes: 10000000}",
+            "dataset.num_classes: must be at most 1048576, but got 10000000",
+        ),
+        (
+            "seed=99999999999999999999",
+            "seed: must be below 9223372036854775808, but got 9",
+        ),
+        (
+            "space.smartdeal.use=on",
+            "must be one of off, on, but got True: YAML reads on and off so; put it in q",
+        ),
+    ],
+)
+def test_numbers_that_no_machine_has_room_for_are_refused(override: str, message: str) -> None:
+    assert message in problems(GOOD, override)
+
+
 def test_a_wrong_entry_does_not_make_a_list_too_short() -> None:
     message = problems(GOOD, "objectives=[{name: macs, direction: up}]")
     assert "objectives.0.direction: must be one of minimize, maximize, but got 'up'" in message
