@@ -351,10 +351,12 @@ def check(
     if study is None:
         raise typer.BadParameter("name a study file, or use --schema")
     from codesign.problem import dry_run
+    from codesign.storage import check_address
 
     overrides = list(override or [])
     overrides += [f"dataset.data_root={json.dumps(str(data_root.resolve()))}"] if data_root else []
     question = load_study(study, overrides)
+    check_address(question.storage)
     for line in dry_run(question):
         typer.echo(line)
 

@@ -16,7 +16,6 @@ from codesign.names import nearest
 from codesign.report.quantities import format_quantity
 from codesign.results import HardwarePoint, TrialResult, TrialState, Violation
 from codesign.sections.data import Dataset
-from codesign.storage import check_address
 from codesign.study_file import StudyFile
 from codesign.warm_start import best_assignments
 from evaluators.bench import Bench
@@ -297,7 +296,6 @@ def dry_run(study: StudyFile) -> list[str]:
     Raises:
         ValueError: as the floors' own errors, whatever would stop the study.
     """
-    check_address(study.storage)
     problem = Problem(study, cache=None)
     if study.warm_start is not None:
         best_assignments(study.warm_start)
