@@ -28,8 +28,9 @@ from codesign.jobs import Answer, Job, deliver
 from codesign.results import TrialResult, TrialState
 from codesign.run_folder import RunFolder, create
 from codesign.search_space import space_of
+from codesign.sections.budget import Budget
 from codesign.storage import open_storage
-from codesign.study_file import Budget, StudyFile
+from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
 from codesign.sweep import Sweep, Tick
 from codesign.trial_book import TrialBook

@@ -20,11 +20,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from codesign.problem import Problem
 from codesign.study_file import StudyFile
 from codesign.study_reader import load_study
-from evaluators.bench import Traced, replacements_of
 from evaluators.cost.model import cost
 from evaluators.evaluate import compress, price
+from evaluators.half_choices import replacements_of
 from evaluators.hardware_sweep import BOTH, Pass, build_fleet, price_fleet, price_many
 from evaluators.scores import derive
+from evaluators.traces import Traced
 from search_spaces.accelerator import AcceleratorChoice
 from search_spaces.accelerator_list import accelerators
 from search_spaces.space import assemble

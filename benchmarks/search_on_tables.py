@@ -14,7 +14,8 @@ from codesign.budget import Meter
 from codesign.halving import Halving
 from codesign.results import TrialResult
 from codesign.run_folder import create
-from codesign.study_file import Budget, HardwareSweep, Sampler
+from codesign.sections.budget import Budget
+from codesign.sections.search import HardwareSweep, Sampler
 from codesign.sweep import Sweep
 from codesign.trial_book import TrialBook
 from search_spaces.design import Design

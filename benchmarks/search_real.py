@@ -24,7 +24,9 @@ from codesign.problem import Problem
 from codesign.results import TrialResult
 from codesign.run_folder import RunFolder, create
 from codesign.search_space import space_of
-from codesign.study_file import Budget, Fidelity, HardwareSweep, Sampler, StudyFile
+from codesign.sections.budget import Budget
+from codesign.sections.search import Fidelity, HardwareSweep, Sampler
+from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
 from search_spaces.choice import JsonValue
 from search_spaces.design import Design, design_from_json

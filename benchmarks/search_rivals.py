@@ -19,7 +19,8 @@ from codesign.mirror import optuna_directions
 from codesign.results import TrialResult, TrialState
 from codesign.samplers import to_params, to_values
 from codesign.search_space import SearchSpace
-from codesign.study_file import Objective, StudyFile
+from codesign.sections.goals import Objective
+from codesign.study_file import StudyFile
 from search_spaces.design import Design
 from search_spaces.space import Knob
 

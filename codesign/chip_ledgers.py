@@ -15,8 +15,9 @@ from codesign.problem import bench_of
 from codesign.results import TrialResult
 from codesign.run_folder import RunFolder
 from codesign.study_file import StudyFile
-from evaluators.bench import Bench, replacements_of
+from evaluators.bench import Bench
 from evaluators.evaluate import Priced, compress, measure, price, priced_ledger, suppose
+from evaluators.half_choices import replacements_of
 from evaluators.scores import derive
 from search_spaces.design import design_from_json
 

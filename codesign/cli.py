@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from codesign.progress import Progress
-    from codesign.results import TrialResult
     from codesign.run_folder import RunFolder
     from codesign.study_file import StudyFile
 
@@ -95,7 +94,13 @@ def resume(
     overrides += [f"budget.trials={trials}"] if trials is not None else []
     overrides += [f"dataset.data_root={json.dumps(str(data_root.resolve()))}"] if data_root else []
     question = change(folder, overrides)
+    before = len(folder.results())
     _sweep(run_dir, question, quiet, lambda watch: drive(folder, question, watch))
+    if len(folder.results()) == before:
+        typer.echo(
+            f"nothing was left to do ({question.budget.text} planned): a larger budget goes on, "
+            f"e.g. --trials {2 * before}"
+        )
 
 
 def _sweep(path: Path, question: StudyFile, quiet: bool, driven: Callable[[Progress], bool]) -> None:
@@ -234,45 +239,15 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="Where to (default: DIR/export).")] = None,
 ) -> None:
     """Write designs as folders: design, accelerator, scores, weights, and a README each."""
-    from codesign.errors import ExportError
+    from codesign.chosen import chosen_designs
     from codesign.exported import export_design
     from codesign.run_folder import open_run
 
     folder = open_run(run_dir)
     question = folder.study()
-    chosen = _chosen(folder, question, numbers or [], whole_front, only_knee)
-    if not chosen:
-        raise ExportError("nothing to export: name trials, or use --front or --knee; the front may be empty")
-    for result in chosen:
+    for result in chosen_designs(folder.results(), question, numbers or [], whole_front, only_knee):
         path = export_design(folder, question, result, out or folder.path / "export")
         typer.echo(str(path))
-
-
-def _chosen(
-    folder: RunFolder, question: StudyFile, numbers: list[str], whole_front: bool, only_knee: bool
-) -> list[TrialResult]:
-    from codesign.errors import ExportError
-    from codesign.front import front as front_of
-    from codesign.front import knee
-    from codesign.results import TrialState
-
-    results = folder.results()
-    members = front_of(results, question.objectives)
-    best = knee(members, question.objectives)
-    chosen = list(members) if whole_front else [best] if only_knee and best is not None else []
-    completed = {
-        variant.label: variant
-        for result in results
-        if result.state is TrialState.COMPLETED
-        for variant in result.variants()
-    }
-    for number in numbers:
-        if number not in completed:
-            raise ExportError(
-                f"trial {number} has no trained design to export; completed: {', '.join(completed)}"
-            )
-        chosen.append(completed[number])
-    return list({result.label: result for result in chosen}.values())
 
 
 @app.command()
@@ -292,16 +267,21 @@ def report(
     folder = open_run(run_dir)
     path, question = out or folder.report_path, folder.study()
     data = report_data(folder, question)
-    chips = [label for label in drawn_in_energy(data) if "." in label and label not in data.breakdowns]
-    if chips:
-        from codesign.chip_ledgers import write_ledgers
-
-        refused = write_ledgers(folder, question, chips)
-        for label, reason in refused.items():
-            typer.echo(f"no layer-by-layer energy of trial {label}: {reason}", err=True)
+    if _write_ledgers(folder, question, [one for one in drawn_in_energy(data) if one not in data.breakdowns]):
         data = report_data(folder, question)
     write_atomic(path, render(data))
     typer.echo(str(path))
+
+
+def _write_ledgers(folder: RunFolder, question: StudyFile, labels: list[str]) -> bool:
+    """Work out where the energy of sweeps' chips goes, and say of which that cannot be; False: none asked."""
+    if not any("." in label and not folder.ledger_path(label).is_file() for label in labels):
+        return False
+    from codesign.chip_ledgers import write_ledgers  # torch: seconds, so only where there is need
+
+    for label, reason in write_ledgers(folder, question, labels).items():
+        typer.echo(f"no layer-by-layer energy of trial {label}: {reason}", err=True)
+    return True
 
 
 @app.command()
@@ -320,6 +300,8 @@ def matrix(
     folder = open_run(run_dir)
     question = folder.study()
     comparison = compare(folder.results(), question, score)
+    if breakdown:
+        _write_ledgers(folder, question, [cell.label for cell in comparison.cells])
     if as_json:
         typer.echo(json.dumps(comparison_json(comparison, folder), indent=1))
         return
@@ -369,10 +351,12 @@ def check(
     if study is None:
         raise typer.BadParameter("name a study file, or use --schema")
     from codesign.problem import dry_run
+    from codesign.storage import check_address
 
     overrides = list(override or [])
     overrides += [f"dataset.data_root={json.dumps(str(data_root.resolve()))}"] if data_root else []
     question = load_study(study, overrides)
+    check_address(question.storage)
     for line in dry_run(question):
         typer.echo(line)
 

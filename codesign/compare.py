@@ -5,6 +5,7 @@ A comparison that was stopped or killed goes on where it was: each part is an or
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -19,8 +20,10 @@ from codesign.files import read_json, write_json
 from codesign.front import front, hypervolume
 from codesign.results import TrialResult, TrialState
 from codesign.run_folder import RunFolder, create, open_run
+from codesign.sections.budget import Budget
+from codesign.sections.goals import Constraint
 from codesign.strategies import Strategy, choosing_chips, chosen_chips, compressing, on_chips, prepared
-from codesign.study_file import Budget, Constraint, StudyFile
+from codesign.study_file import StudyFile
 from codesign.sweep import Tick
 from codesign.views import reference_of
 from codesign.warm_start import assignments_of, keep_first
@@ -79,6 +82,8 @@ def budget_of(study: StudyFile, minutes: float | None, trainings: int | None) ->
     """
     if minutes is not None and trainings is not None:
         raise CodesignError("a comparison has one budget: give --minutes or --trials, not both")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise CodesignError(f"--minutes must be a finite number above 0, but got {minutes:g}")
     if minutes is not None:
         return Budget(training_minutes=minutes)
     if trainings is None and study.budget.training_minutes is not None:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from codesign.compare import Part
 from codesign.compare_views import grouped
+from codesign.sections.budget import Budget
 from codesign.strategies import DEFINITIONS
-from codesign.study_file import Budget, StudyFile
+from codesign.study_file import StudyFile
 
 Array = NDArray[np.float64]
 

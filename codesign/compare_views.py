@@ -14,8 +14,9 @@ from codesign.errors import CodesignError
 from codesign.front import front, hypervolume
 from codesign.results import TrialState
 from codesign.run_folder import RunFolder
+from codesign.sections.budget import Budget
 from codesign.strategies import DEFINITIONS, Strategy
-from codesign.study_file import Budget, StudyFile
+from codesign.study_file import StudyFile
 from codesign.views import reference_of
 
 VERSION = 1

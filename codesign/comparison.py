@@ -1,7 +1,7 @@
 """One score of every design side by side: networks and what is done to their layers down, chips across.
 
-Where several designs stand in one place (they differ in something else), the best of them does. Designs that
-break a constraint are left out.
+Where several designs stand in one place (they differ in something else), the best of them does. The chips
+that a hardware sweep kept for a trial count as its own does. Designs that break a constraint are left out.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from rich.table import Table
 
 from codesign.describe import accelerator_text, network_text, technique_text
 from codesign.errors import CodesignError
+from codesign.front import feasible
+from codesign.names import nearest
 from codesign.report.quantities import format_quantity, score_label
 from codesign.results import TrialResult
 from codesign.run_folder import RunFolder
-from codesign.study_file import StudyFile, nearest
+from codesign.study_file import StudyFile
 from evaluators.scores import Direction, ScoreKind, score_kinds
 from search_spaces.design import design_from_json
 
@@ -33,13 +35,22 @@ class ComparisonError(CodesignError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """The best design of one network and technique on one chip."""
+    """The best design of one network and technique on one chip.
+
+    Args:
+        label: the trial; `12.3` is trial 12 on the third chip of its hardware sweep.
+    """
 
     network: str
     technique: str
     chip: str
-    trial: int
+    label: str
     value: float
+
+    @property
+    def trial(self) -> int:
+        """The trial's number."""
+        return int(self.label.partition(".")[0])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,18 +92,18 @@ def compare(results: Sequence[TrialResult], study: StudyFile, score: str | None 
     kind = kinds[name]
     sign = 1 if kind.direction is Direction.MINIMIZE else -1
     best: dict[tuple[str, str, str], Cell] = {}
-    shown = [r for r in results if r.feasible and name in r.scores]
-    designs = {result.trial: design_from_json(result.design) for result in shown}
+    shown = [one for one in feasible(results) if name in one.scores]
+    designs = {result.label: design_from_json(result.design) for result in shown}
     # One column a chip, or, where a search varied the chips, one a template.
     chips = {accelerator_text(design) for design in designs.values()}
     for result in shown:
-        design = designs[result.trial]
+        design = designs[result.label]
         chip = accelerator_text(design) if len(chips) <= MOST_CHIPS else design.accelerator.template
         place = network_text(design), technique_text(design), chip
         value = result.scores[name]
         if place not in best or sign * value < sign * best[place].value:
             best[place] = Cell(
-                network=place[0], technique=place[1], chip=place[2], trial=result.trial, value=value
+                network=place[0], technique=place[1], chip=place[2], label=result.label, value=value
             )
     if not best:
         raise ComparisonError(f"no feasible design has the score {name!r}, so there is nothing to compare")
@@ -124,7 +135,7 @@ def score_table(comparison: Comparison) -> Table:
 def parts_of(cell: Cell, folder: RunFolder) -> dict[str, float]:
     """Return where the energy of an inference's contractions goes, in pJ; nothing where it was not kept."""
     try:
-        text = (folder.trial_path(cell.trial) / "cost.json").read_text(encoding="utf-8")
+        text = folder.ledger_path(cell.label).read_text(encoding="utf-8")
         rows: list[Mapping[str, Mapping[str, Mapping[str, float]]]] = json.loads(text)["inference"]["rows"]
     except (OSError, ValueError, KeyError):
         return {}
@@ -164,6 +175,7 @@ def comparison_json(comparison: Comparison, folder: RunFolder) -> dict[str, obje
                 "technique": cell.technique,
                 "chip": cell.chip,
                 "trial": cell.trial,
+                "label": cell.label,
                 "value": cell.value,
                 "parts_pj": parts_of(cell, folder),
             }

@@ -232,7 +232,9 @@ REFERENCE_LAYERS = (
 
 
 def crosscheck(
-    chips: Annotated[list[str] | None, typer.Argument(metavar="CHIP...")] = None,
+    chips: Annotated[
+        list[str] | None, typer.Argument(metavar="[CHIP]...", help="Templates (default: all).")
+    ] = None,
     against: Against = "zigzag",
     as_json: Json = False,
 ) -> None:

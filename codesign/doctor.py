@@ -19,7 +19,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from codesign.errors import ClusterError
-from codesign.ray_probe import Node, endpoint, is_open, probe, token_source
+from codesign.network_port import is_open
+from codesign.ray_probe import Node, endpoint, probe, token_source
 
 FREE_BYTES = 2**30  # our choice: trained halves of the bundled studies take some hundred MiB
 MEMORY_BYTES = 2**30  # our choice, for one worker

@@ -7,10 +7,12 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+
+from optuna.storages import BaseStorage
 
 from codesign.alike import alike
 from codesign.budget import Meter
@@ -22,7 +24,7 @@ from codesign.halving import Halving
 from codesign.layers import read_layers
 from codesign.run_folder import RunFolder, create
 from codesign.search_space import space_of
-from codesign.storage import move_trials, open_storage
+from codesign.storage import check_reachable, move_trials, open_storage
 from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
 from codesign.sweep import Stop, Sweep, Tick
@@ -44,6 +46,7 @@ def start(path: Path, study: StudyFile, command: str, watch: Watch) -> tuple[Run
         ValueError: as `drive`, and the floors' own errors for data and networks.
     """
     fresh = not path.exists()
+    made = [parent for parent in path.parents if not parent.exists()]
     folder = create(path, study, command)
     try:
         if study.warm_start is not None:
@@ -54,6 +57,9 @@ def start(path: Path, study: StudyFile, command: str, watch: Watch) -> tuple[Run
             shutil.rmtree(path, ignore_errors=True)
             if not fresh:
                 path.mkdir()  # it was the user's empty folder before
+            for parent in made:
+                with suppress(OSError):  # somebody else has put something there
+                    parent.rmdir()
         raise
 
 
@@ -71,12 +77,13 @@ def drive(folder: RunFolder, study: StudyFile, watch: Watch) -> bool:
     _check_shared_cache(study)
     with folder.driver_lock():
         folder.check_unchanged(study)
+        storage = open_storage(study.storage, folder.journal_path)  # before anything that takes long
         executor = open_executor(folder, study)
         try:
             with _interruptible() as stop:
                 if not folder.layers_path.is_file():
                     write_json(folder.layers_path, executor.describe())
-                sweep = open_sweep(folder, study, executor, watch, stop)
+                sweep = open_sweep(folder, study, executor, watch, stop, storage)
                 complete = sweep.run()
         finally:
             executor.close()
@@ -99,17 +106,25 @@ def _check_shared_cache(study: StudyFile) -> None:
 
 
 def open_sweep(
-    folder: RunFolder, study: StudyFile, executor: Executor, watch: Watch, stop: Stop | None = None
+    folder: RunFolder,
+    study: StudyFile,
+    executor: Executor,
+    watch: Watch,
+    stop: Stop | None = None,
+    storage: BaseStorage | None = None,
 ) -> Sweep:
     """Return the sweep of a run folder, ready to go on from wherever the folder stands.
 
     Call it with the driver lock held.
+
+    Args:
+        storage: the study's own, where it is open already.
     """
     space = space_of(study, read_layers(folder.layers_path))
     name = folder.storage_name(study)
     first = (*read_first(folder), *alike(space, study.sampler.alike, study.seed))
     with without_collector():
-        storage = open_storage(study.storage, folder.journal_path)
+        storage = storage or open_storage(study.storage, folder.journal_path)
         move_trials(folder, study, storage, name)
         book = TrialBook(study, space, storage, name=name, first=first)
     wall_before_s = sum(session["wall_s"] for session in folder.sessions())
@@ -225,5 +240,6 @@ def adopt(folder: RunFolder, study: StudyFile) -> StudyFile:
             f"`--trials` counts all trials of the study and may not be below the {asked} already drawn, "
             f"but got {trials}"
         )
+    check_reachable(study.storage)
     write_atomic(folder.study_path, study.to_yaml())
     return study

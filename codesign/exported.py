@@ -27,9 +27,11 @@ from codesign.problem import bench_of, dataset_spec
 from codesign.report.quantities import format_quantity
 from codesign.results import TrialResult
 from codesign.run_folder import RunFolder
-from codesign.study_file import Dataset, StudyFile
-from evaluators.bench import Bench, replacements_of
+from codesign.sections.data import Dataset
+from codesign.study_file import StudyFile
+from evaluators.bench import Bench
 from evaluators.evaluate import compress, measure, price
+from evaluators.half_choices import replacements_of
 from evaluators.learning.recipe import Recipe
 from evaluators.scores import Accuracy, derive, score_kinds
 from evaluators.shapes import ImageShape, ShapesOnly

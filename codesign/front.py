@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from codesign.errors import CodesignError
 from codesign.results import TrialResult
-from codesign.study_file import Objective
+from codesign.sections.goals import Objective
 from evaluators.scores import Direction
 
 Array = NDArray[np.float64]
@@ -58,7 +58,7 @@ def front(results: Iterable[TrialResult], objectives: Sequence[Objective]) -> tu
 
     The accelerators that hardware sweeps kept count as results of their own.
     """
-    candidates = sorted(_feasible(results), key=lambda result: (result.trial, result.variant or 0))
+    candidates = sorted(feasible(results), key=lambda result: (result.trial, result.variant or 0))
     values = losses(candidates, objectives)
     kept = np.flatnonzero(nondominated(values))
     rows = values.tolist()
@@ -70,7 +70,8 @@ def _order(losses: Iterable[float], result: TrialResult) -> tuple[float, ...]:
     return (*losses, result.trial, result.variant or 0)
 
 
-def _feasible(results: Iterable[TrialResult]) -> list[TrialResult]:
+def feasible(results: Iterable[TrialResult]) -> list[TrialResult]:
+    """Return the results that keep every constraint, each with the accelerators that its sweep kept."""
     return [variant for result in results for variant in result.variants() if variant.feasible]
 
 
@@ -90,7 +91,7 @@ class RunningFront:
 
     def add(self, result: TrialResult) -> None:
         """Take one result in, and what its hardware sweep kept."""
-        for variant in _feasible([result]):
+        for variant in feasible([result]):
             value = losses([variant], self._objectives)[0]
             if bool((self._values <= value).all(axis=1).any()):
                 continue  # beaten, or equal to one that came first
@@ -138,8 +139,8 @@ def hypervolume(
     """
     if reference is None:
         return 0.0
-    feasible = _feasible(results)
-    points, bounds, box = _in_reference_box(feasible, objectives, reference)
+    kept = feasible(results)
+    points, bounds, box = _in_reference_box(kept, objectives, reference)
     if not len(points):
         return 0.0
     return float(moocore.hypervolume(points, ref=bounds) / np.prod(box))

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from codesign.fidelity import keeps_going
 from codesign.results import TrialResult
-from codesign.study_file import Objective, StudyFile
+from codesign.sections.goals import Objective
+from codesign.study_file import StudyFile
 from evaluators.scores import Direction, Source
 
 ZERO_COST = "zero_cost"  # what stands in a partial result for the scores that need training

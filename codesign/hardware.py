@@ -8,10 +8,10 @@ from codesign.errors import CodesignError
 from codesign.hardware_front import hardware_front
 from codesign.results import HardwarePoint
 from codesign.study_file import StudyFile
-from evaluators.bench import Traced
 from evaluators.evaluate import Evaluation
 from evaluators.hardware_sweep import Pass, PricedChip, build_fleet, price_fleet
 from evaluators.scores import Scores, Source, score_kinds
+from evaluators.traces import Traced
 from search_spaces.accelerator import AcceleratorChoice
 from search_spaces.accelerator_list import accelerator_knobs, accelerators
 from search_spaces.choice import to_json

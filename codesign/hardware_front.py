@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from codesign.front import nondominated
-from codesign.study_file import Constraint, Objective
+from codesign.sections.goals import Constraint, Objective
 from evaluators.scores import Direction, Scores
 
 

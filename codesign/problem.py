@@ -14,22 +14,26 @@ from codesign.halving import ZERO_COST
 from codesign.hardware import Hardware, keeps_constraints, missing_costs
 from codesign.jobs import Answer
 from codesign.layers import layers_to_json
+from codesign.names import nearest
 from codesign.report.quantities import format_quantity
 from codesign.results import TrialResult, TrialState, Violation
 from codesign.search_space import space_of
+from codesign.sections.data import Dataset
 from codesign.shortlist import probes, shortlisted
-from codesign.study_file import Dataset, StudyFile, nearest
+from codesign.study_file import StudyFile
 from codesign.warm_start import best_assignments
-from evaluators.bench import Bench, DatasetSpec, Traced
+from evaluators.bench import Bench
+from evaluators.dataset_spec import DatasetSpec
 from evaluators.evaluate import Evaluation, evaluate
 from evaluators.learning import zero_cost
 from evaluators.learning.stages import Stage
 from evaluators.scores import Scores, score_kinds
+from evaluators.traces import Traced
 from search_spaces.ask import LayerInfo
 from search_spaces.choice import JsonValue
 from search_spaces.design import Design, design_to_json
 from search_spaces.network import NetworkChoice
-from search_spaces.space import assemble, knobs
+from search_spaces.space import assemble, knobs, passed_over
 
 
 class Problem:
@@ -271,6 +275,7 @@ def dry_run(study: StudyFile) -> list[str]:
         f"{study.name}: {len(found)} knobs, {points:.3g} assignments, {study.budget.text} planned",
         f"objectives   {', '.join(f'{o.direction.value} {o.name}' for o in study.objectives)}",
         f"constraints  {', '.join(constraint.text for constraint in study.constraints) or 'none'}",
+        *(f"note         {said}" for said in passed_over(space, study.network.name, problem.describe)),
         "the reference design costs (untrained)",
     ]
     kinds = score_kinds()

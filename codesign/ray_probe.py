@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import re
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -18,10 +17,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from codesign.errors import ClusterError
+from codesign.network_port import is_open
 
 PROBE_S = 90.0  # our choice: importing Ray and connecting takes 3 s on an idle machine, 25 s on a busy one
 _NODE_S = 60.0  # our choice: a node starts a worker and imports torch
-_PORT_S = 5.0  # our choice: longer than any round trip
 _MARK = "codesign-ray-probe "
 DOCTOR = "`cosearch doctor --ray {address}` says more"
 
@@ -146,15 +145,6 @@ def endpoint(address: str) -> tuple[str, int] | None:
             "default: 6379, and 10001 with ray://)"
         )
     return match[1], int(match[2])
-
-
-def is_open(host: str, port: int) -> bool:
-    """Return whether anybody listens there."""
-    try:
-        with socket.create_connection((host, port), timeout=_PORT_S):
-            return True
-    except OSError:
-        return False
 
 
 def _check_port(address: str) -> None:

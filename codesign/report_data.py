@@ -13,7 +13,8 @@ from codesign.describe import design_summary
 from codesign.front import front, hypervolume_series, knee
 from codesign.results import TrialResult, TrialState
 from codesign.run_folder import RunFolder
-from codesign.study_file import Objective, StudyFile
+from codesign.sections.goals import Objective
+from codesign.study_file import StudyFile
 from codesign.views import reference_of
 from evaluators.scores import score_kinds
 from search_spaces.choice import JsonValue

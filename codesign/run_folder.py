@@ -34,6 +34,7 @@ import yaml
 
 from codesign.errors import RunFolderError
 from codesign.files import read_json, write_atomic, write_json
+from codesign.names import nearest
 from codesign.results import TrialResult, result_from_json
 from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
@@ -302,10 +303,7 @@ def open_run(path: Path) -> RunFolder:
     """
     folder = RunFolder(path=path)
     if not folder.manifest_path.is_file():
-        raise RunFolderError(
-            f"{path} is not a run folder (it has no manifest.json); "
-            f"`cosearch run STUDY --out {path}` makes one"
-        )
+        raise RunFolderError(f"{path} is not a run folder: {_no_run(path)}")
     version = folder.manifest().get("format")
     if version != FORMAT:
         raise RunFolderError(
@@ -313,6 +311,17 @@ def open_run(path: Path) -> RunFolder:
             "use the version named in its manifest.json"
         )
     return folder
+
+
+def _no_run(path: Path) -> str:
+    """Return why a path is no run folder, and what to do."""
+    if path.exists() and not path.is_dir():
+        return "it is a file; name the folder that `cosearch run` made, such as runs/quickstart"
+    home = path if path.is_dir() else path.parent
+    beside = [str(manifest.parent) for manifest in sorted(home.glob("*/manifest.json"))]
+    runs = f".{nearest(str(path), beside)} Run folders there: {', '.join(beside)}" if beside else ""
+    why = "it has no manifest.json" if path.is_dir() else "there is no such folder"
+    return f"{why}; `cosearch run STUDY --out {path}` makes one{runs}"
 
 
 def _environment() -> dict[str, object]:

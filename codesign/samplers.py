@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseGASampler
 from optuna.trial import FrozenTrial
 
-from codesign.study_file import Sampler
+from codesign.sections.search import Sampler
 from search_spaces.space import Knob, KnobValue
 
 # At and above this many trials NSGA-II reaches a higher hypervolume than TPE at a tenth of its time.

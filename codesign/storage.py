@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import optuna
@@ -11,8 +12,82 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from codesign.errors import StorageError
+from codesign.names import nearest
+from codesign.network_port import is_open
 from codesign.run_folder import RunFolder
 from codesign.study_file import StudyFile
+
+_PORTS = {"postgresql": 5432, "mysql": 3306, "redis": 6379, "rediss": 6379}
+
+
+def check_address(address: str) -> None:
+    """Refuse a storage that cannot be used whoever answers; nothing is connected to.
+
+    Raises:
+        StorageError: no address, an unknown kind of storage, or a driver that is not installed.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    if address == "journal":
+        return
+    known = ("journal", "sqlite", *_PORTS)
+    try:
+        url = make_url(address)
+        kind = url.get_backend_name()
+        if kind in ("redis", "rediss"):
+            if find_spec("redis") is None:
+                raise ModuleNotFoundError("No module named 'redis'", name="redis")
+        else:
+            url.get_dialect().import_dbapi()
+    except ModuleNotFoundError as error:
+        raise _no_driver(address, error) from error
+    except NoSuchModuleError:
+        kind = address.partition(":")[0]
+        raise StorageError(
+            f"storage: nothing keeps trials at {_without_password(address)!r}, whose kind is {kind!r}."
+            f"{nearest(kind.partition('+')[0], known)} Known: {', '.join(known)}"
+        ) from None
+    except (ArgumentError, ValueError):
+        raise StorageError(
+            f"storage: an address reads `journal` or `KIND://USER:PASSWORD@HOST:PORT/NAME`, but got "
+            f"{_without_password(address)!r}.{nearest(address, known[:1])} Kinds: {', '.join(known[1:])}"
+        ) from None
+
+
+def check_reachable(address: str) -> None:
+    """Refuse, too, a folder that is not there, and a server where nobody listens (drivers wait for minutes).
+
+    Raises:
+        StorageError: as `check_address`, or the place is not there.
+    """
+    from sqlalchemy.engine import make_url
+
+    check_address(address)
+    if address == "journal":
+        return
+    url = make_url(address)
+    if url.get_backend_name() == "sqlite" and url.database and not url.query:
+        folder = Path(url.database).parent
+        if url.database != ":memory:" and not folder.is_dir():
+            raise StorageError(
+                f"the storage {address!r} cannot be opened: there is no folder {folder}; make it"
+            )
+    port = url.port or _PORTS.get(url.get_backend_name())
+    if url.host and "," not in url.host and port and not is_open(url.host, port):
+        raise StorageError(
+            f"the storage {_without_password(address)!r} cannot be opened: nobody listens at "
+            f"{url.host}:{port}. Start the server, or open its firewall; `storage: journal` needs no server"
+        )
+
+
+def _no_driver(address: str, error: ImportError) -> StorageError:
+    kind = address.partition(":")[0].partition("+")[0].replace("rediss", "redis")
+    package = f"'codesign[{kind}]'" if kind in _PORTS else str(error.name)
+    return StorageError(
+        f"the storage {_without_password(address)!r} needs a driver that is not installed ({error}): "
+        f"`pip install {package}`; `storage: journal` needs none"
+    )
 
 
 def open_storage(address: str, journal: Path, *, to_read: bool = False) -> BaseStorage:
@@ -26,6 +101,7 @@ def open_storage(address: str, journal: Path, *, to_read: bool = False) -> BaseS
     Raises:
         StorageError: it cannot be opened, is locked, or has another version.
     """
+    check_reachable(address)
     try:
         if address == "journal":
             if not to_read:
@@ -39,10 +115,7 @@ def open_storage(address: str, journal: Path, *, to_read: bool = False) -> BaseS
                 return JournalStorage(JournalRedisBackend(address))
         return RDBStorage(address, heartbeat_interval=None)
     except ImportError as error:
-        raise StorageError(
-            f"the storage {_without_password(address)!r} needs a driver that is not installed ({error}): "
-            "`pip install 'codesign[postgresql]'` (or mysql, redis); `storage: journal` needs none"
-        ) from error
+        raise _no_driver(address, error) from error
     except Exception as error:  # every back end raises its own kind; the user needs one message
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StorageError(

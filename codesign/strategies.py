@@ -18,7 +18,9 @@ from codesign.hardware import Hardware
 from codesign.hardware_front import hardware_front
 from codesign.problem import Problem
 from codesign.samplers import AUTO_TRIALS
-from codesign.study_file import Budget, Fidelity, HardwareSweep, StudyFile
+from codesign.sections.budget import Budget
+from codesign.sections.search import Fidelity, HardwareSweep
+from codesign.study_file import StudyFile
 from evaluators.hardware_sweep import PricedChip
 from evaluators.scores import Direction, Source, score_kinds
 from search_spaces.accelerator import AcceleratorChoice, AcceleratorSpace, ParameterValue

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
 
 from codesign.errors import StudyFileError
-from codesign.study_file import StudyFile, nearest
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+from codesign.names import nearest
+from codesign.study_file import StudyFile
+from codesign.wording import worded
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -24,16 +22,45 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[object, object]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    for key in keys:
-        if keys.count(key) > 1:
+    seen: list[object] = []
+    for place, _ in node.value:
+        if place.tag == "tag:yaml.org,2002:merge":  # `<<: *other`; what is written here too wins
+            continue
+        key = loader.construct_object(place)
+        if key in seen:
             raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key!r} is written twice", node.start_mark
+                None, None, f"the key {key!r} is written twice", place.start_mark
             )
+        seen.append(key)
     return loader.construct_mapping(node, deep=True)
 
 
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+# ValueError: a date that there is not, an integer too long for Python. TypeError: a list as a key.
+YAML_ERRORS = (yaml.YAMLError, RecursionError, ValueError, TypeError)
+
+
+def _read_yaml(text: str) -> object:
+    # Not unsafe: `_UniqueKeyLoader` is a SafeLoader.
+    return yaml.load(text, Loader=_UniqueKeyLoader)
+
+
+def _unreadable(error: Exception) -> str:
+    """Return in one line what of a text is not YAML, and where."""
+    if isinstance(error, RecursionError):
+        return "not readable as YAML: it is nested too deeply, or contains itself"
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return f"not readable as YAML: {' '.join(str(error).split(';')[0].split())}"
+    problem = str(error.problem)
+    if "could not determine a constructor" in problem:
+        tag = problem.rpartition(" ")[2].strip("'").replace("tag:yaml.org,2002:", "!!")
+        problem = (
+            f"a study file is plain data, but the tag {tag} asks for something to be built; leave it out"
+        )
+    mark = error.problem_mark
+    where = f" (line {mark.line + 1})" if mark is not None else ""
+    context = f"{error.context}: " if error.context else ""
+    return f"not readable as YAML: {context}{problem}{where}"
 
 
 def bundled_studies() -> dict[str, Path]:
@@ -55,8 +82,12 @@ def find_study(name: str) -> Path:
         return path
     if name in bundled:
         return bundled[name]
+    if path.is_dir() and name:
+        known = (path / "manifest.json").is_file()
+        way_out = f"a run folder: `cosearch resume {name}` continues it" if known else "a folder: name a file"
+        raise StudyFileError(name, (f"this is {way_out}",))
     raise StudyFileError(
-        name,
+        name or "''",
         (
             f"no such file, and no study of that name ships with the tool.{nearest(name, bundled)} "
             f"Known: {', '.join(bundled)}",
@@ -85,11 +116,10 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> StudyFile:
 def parse_study(text: str, source: str, overrides: Sequence[str] = ()) -> StudyFile:
     """Check the text of a study file; see `load_study`."""
     try:
-        # Not unsafe: `_UniqueKeyLoader` is a SafeLoader.
-        data = yaml.load(text, Loader=_UniqueKeyLoader)
+        data = _read_yaml(text)
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise StudyFileError(source, (f"not readable as YAML: {' '.join(str(error).split())}",)) from None
+    except YAML_ERRORS as error:
+        raise StudyFileError(source, (_unreadable(error),)) from None
     if not isinstance(data, dict):
         raise StudyFileError(source, ("a study file is a mapping of keys to values, but this is not",))
     for override in overrides:
@@ -97,7 +127,7 @@ def parse_study(text: str, source: str, overrides: Sequence[str] = ()) -> StudyF
     try:
         return StudyFile.model_validate(data)
     except ValidationError as error:
-        raise StudyFileError(source, tuple(_problem(item, tree) for item in error.errors())) from None
+        raise StudyFileError(source, _problems(error, tree)) from None
 
 
 def _override(data: dict[str, object], override: str) -> None:
@@ -105,9 +135,9 @@ def _override(data: dict[str, object], override: str) -> None:
     if not equals or not key:
         raise StudyFileError("-o", (f"an override reads `dotted.key=value`, but got {override!r}",))
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise StudyFileError("-o", (f"the value of {override!r} is not readable as YAML",)) from None
+        value = _read_yaml(text)
+    except YAML_ERRORS as error:
+        raise StudyFileError("-o", (f"the value of {override!r} is {_unreadable(error)}",)) from None
     *parents, last = key.split(".")
     node: object = data
     for position, part in enumerate(parents):
@@ -128,41 +158,33 @@ def _override(data: dict[str, object], override: str) -> None:
         raise StudyFileError("-o", (f"{key!r} of {override!r} has no such place",))
 
 
-def _problem(item: ErrorDetails, tree: yaml.Node | None) -> str:
-    """Return one line: path, what is wrong, the value, the nearest legal name, the line of the file."""
-    location = item["loc"]
-    path = ".".join(str(part) for part in location) or "the study"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        legal = _legal_keys(location[:-1])
-        message = f"no such key.{nearest(str(location[-1]), legal)} Known: {', '.join(legal)}"
-    elif item["type"] == "missing":
-        message = "is required, but missing"
-    elif not item["msg"].startswith("Value error"):
-        message = f"{message}, but got {item['input']!r}"
+def _problems(error: ValidationError, tree: yaml.Node | None) -> tuple[str, ...]:
+    """Return one line a problem: path, what is wrong, the value, the nearest legal name, the file's line.
+
+    A list whose entries are wrong is not said to be too short as well.
+    """
+    items = error.errors()
+    told: list[str] = []
+    for item in items:
+        location, message = item["loc"], worded(item, StudyFile)
+        inside = any(
+            len(one["loc"]) > len(location) and one["loc"][: len(location)] == location for one in items
+        )
+        if item["type"] == "too_short" and inside:
+            continue
+        for said in message.splitlines() if not location else [message]:
+            path, colon, rest = said.partition(": ")
+            if not location and colon and path.split(".")[0] in StudyFile.model_fields:
+                told.append(_told(path.split("."), rest, tree))  # said of a part by a check of the whole
+            else:
+                told.append(_told(location, said, tree))
+    return tuple(told)
+
+
+def _told(location: Sequence[str | int], message: str, tree: yaml.Node | None) -> str:
     line = _line(tree, location)
+    path = ".".join(str(part) for part in location) or "the study"
     return f"{path}: {message}" + (f" (line {line})" if line else "")
-
-
-def _legal_keys(location: Sequence[str | int]) -> list[str]:
-    """Return the keys that the schema knows at a location."""
-    schema: Any = StudyFile.model_json_schema()  # JSON data, walked by JSON Schema's own keys
-    definitions = schema["$defs"]
-
-    def resolved(node: Any) -> Any:
-        while "properties" not in node:
-            options = [option for option in node.get("anyOf", node.get("allOf", [])) if "$ref" in option]
-            reference = node.get("$ref") or (options[0]["$ref"] if options else None)
-            if reference is None:
-                break
-            node = definitions[reference.rsplit("/", 1)[-1]]
-        return node
-
-    node = schema
-    for part in location:
-        inner = resolved(node)
-        node = inner.get("items", {}) if isinstance(part, int) else inner.get("properties", {}).get(part, {})
-    return list(resolved(node).get("properties", {}))
 
 
 def _line(tree: yaml.Node | None, location: Sequence[str | int]) -> int | None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from codesign.front import front, hypervolume, knee
 from codesign.results import TrialResult, TrialState
 from codesign.run_folder import RunFolder
-from codesign.study_file import Objective, StudyFile
+from codesign.sections.goals import Objective
+from codesign.study_file import StudyFile
 from evaluators.scores import Direction
 
 VERSION = 1

@@ -12,8 +12,8 @@ from codesign.files import read_json, write_json
 from codesign.front import front
 from codesign.results import TrialResult
 from codesign.run_folder import RunFolder, open_run
+from codesign.sections.search import WarmStart
 from codesign.storage import open_storage
-from codesign.study_file import WarmStart
 from search_spaces.space import KnobValue
 
 Assignment = Mapping[str, KnobValue]

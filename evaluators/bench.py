@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -19,21 +18,22 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from evaluators.cache import Entry, Kind
+from evaluators.cache import Entry
 from evaluators.cost.model import cost
-from evaluators.data import registry as data
-from evaluators.data.splits import DataSplits, limited
-from evaluators.digests import digest
+from evaluators.data.splits import DataSplits
+from evaluators.dataset_spec import DatasetSpec
+from evaluators.half_choices import choices_of, is_only_calibrated, replacements_of
 from evaluators.learning import zero_cost
 from evaluators.learning.backprop import accuracy, fine_tuning, pretrain
 from evaluators.learning.recipe import Recipe
-from evaluators.learning.stages import LearningError, Stage, checked_stages, share_at, smaller_shares
+from evaluators.learning.stages import LearningError, Stage, checked_stages, share_at
 from evaluators.learning.training import DivergedError, Training
 from evaluators.networks import registry as networks
 from evaluators.networks.layers import layer_infos
 from evaluators.scores import Accuracy
-from evaluators.shapes import ImageShape, ShapesOnly
+from evaluators.shapes import ImageShape
 from evaluators.shared_cache import SharedCache
+from evaluators.shelf import Shelf
 from evaluators.techniques.model import (
     Choices,
     bake_model,
@@ -43,52 +43,19 @@ from evaluators.techniques.model import (
     measure_densities,
     restore_model,
 )
-from evaluators.techniques.post_training import is_calibrated_only
-from evaluators.techniques.structure import (
-    Structure,
-    choices_of_parts,
-    restructure_model,
-    structure_of,
-)
+from evaluators.techniques.structure import Structure, restructure_model
+from evaluators.traces import Traced, Traces
 from evaluators.trained import Trained, TrainedHalf, trained_to_json
-from evaluators.workload.graph import Workload
 from evaluators.workload.trace import trace
 from hw_templates import templates
 from search_spaces.ask import LayerInfo
-from search_spaces.choice import Choice, JsonValue
-from search_spaces.design import AlgorithmicHalf, fingerprint
+from search_spaces.design import AlgorithmicHalf
 from search_spaces.learning import Backpropagation
 from search_spaces.network import NetworkChoice
 
 CALIBRATION_EXAMPLES = 512  # training images; our choice, TFLite's guide asks for some hundred
 ZERO_COST_EXAMPLES = 64  # one batch, as Mellor et al. and Abdelfattah et al. take
-TRACES_KEPT = 64  # of a search over numbers of filters every design has a trace of its own
 MEASURED_EXAMPLES = 512  # validation examples over which the zeros of activations are counted
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DatasetSpec:
-    """Which data a proxy is trained on; `shapes` stands in their place where there are no examples."""
-
-    name: str
-    data_root: Path | None = None
-    download: bool = False
-    train_examples: int | None = None
-    validation_examples: int | None = None
-    shapes: ShapesOnly | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Traced:
-    """Both passes of one network: an inference of one example, and one training step.
-
-    Args:
-        removed: the layers whose filters have been taken out, so that no choice need mask them.
-    """
-
-    inference: Workload
-    training: Workload
-    removed: frozenset[str] = frozenset()
 
 
 class Bench:
@@ -118,21 +85,19 @@ class Bench:
         self._recipe = recipe
         self.stages = checked_stages(stages, recipe.epochs)
         self._seed = seed
-        self._cache = cache
-        self._shared: SharedCache | None = None
+        lent = None
         if shared is not None:
-            self._shared = SharedCache(
-                shared, dataset=dataset.name, splits=lambda: self.splits, build=self.build
-            )
+            lent = SharedCache(shared, dataset=dataset.name, splits=lambda: self.splits, build=self.build)
+        self._shelf = Shelf(cache, lent, dataset=dataset, recipe=recipe, seed=seed, stages=self.stages)
         self._layers: dict[NetworkChoice, tuple[LayerInfo, ...]] = {}
-        self._traces: dict[tuple[NetworkChoice, Backpropagation, Structure], Traced] = {}
+        self._traces = Traces(
+            build=self.build, input_shape=lambda network: self.shape_for(network).input_shape
+        )
 
     @cached_property
     def splits(self) -> DataSplits:
         """The data, read on first use."""
-        spec = self._dataset
-        whole = data.load(spec.name, spec.data_root, spec.download)
-        return limited(whole, train=spec.train_examples, validation=spec.validation_examples)
+        return self._dataset.load()
 
     @property
     def can_train(self) -> bool:
@@ -172,37 +137,21 @@ class Bench:
 
     def trace(self, network: NetworkChoice, learning: Backpropagation, structure: Structure = ()) -> Traced:
         """Return both passes of a network, traced once for each way of replacing its layers."""
-        if (network, learning, structure) not in self._traces:
-            model, shape = self.build(network), self.shape_for(network).input_shape
-            removed = restructure_model(model, structure)
-            if len(self._traces) >= TRACES_KEPT:
-                del self._traces[next(iter(self._traces))]  # the oldest
-            self._traces[network, learning, structure] = Traced(
-                inference=trace(model, (torch.zeros(1, *shape),), loss=None, optimizer=None, training=False),
-                training=trace(
-                    model,
-                    (torch.zeros(learning.batch_size, *shape),),
-                    loss="cross_entropy",
-                    optimizer=learning.optimizer,
-                    training=True,
-                ),
-                removed=removed,
-            )
-        return self._traces[network, learning, structure]
+        return self._traces.of(network, learning, structure)
 
     def half_path(self, half: AlgorithmicHalf) -> Path | None:
         """Return the folder of a trained half in the cache; None where nothing is kept."""
-        entry = self._half_entry(half)
+        entry = self._shelf.half(half)
         return None if entry is None else entry.home
 
     def entries(self, half: AlgorithmicHalf) -> tuple[Entry, ...]:
         """Return where the cache keeps what training a half makes: the dense network, then the half."""
-        found = (self._pretrained_entry(half.network), self._half_entry(half))
+        found = (self._shelf.pretrained(half.network), self._shelf.half(half))
         return tuple(entry for entry in found if entry is not None)
 
     def kept(self, half: AlgorithmicHalf) -> Trained | None:
         """Return the facts of a finished half in the cache; None where it, or its weights, are not whole."""
-        entry = self._half_entry(half)
+        entry = self._shelf.half(half)
         return None if entry is None else entry.trained(None)
 
     def train(self, half: AlgorithmicHalf, stage: int | None = None) -> TrainedHalf:
@@ -217,7 +166,7 @@ class Bench:
             TechniqueError: a choice does not fit its layer.
         """
         until = self._end_of(stage)
-        entry = self._half_entry(half)
+        entry = self._shelf.half(half)
         if entry is None:
             return self._train(half, until, None)
         known = None if until == self._recipe.epochs else until
@@ -225,7 +174,7 @@ class Bench:
         if found is None:
             with entry.locked():
                 found = entry.trained(known)
-                if found is None and self._shared and self._shared.borrowed(entry, half.network):
+                if found is None and self._shelf.borrowed(entry, half.network):
                     found = entry.trained(known)
                 if found is None:
                     entry.raise_failure(until)
@@ -282,7 +231,7 @@ class Bench:
         checkpoint = None if entry is None else _followed(training, entry, until)
         begun = training.epoch
         ends = [stage.epochs for stage in self.stages if begun <= stage.epochs <= until]
-        last = [] if _is_only_calibrated(half) else [until]
+        last = [] if is_only_calibrated(half) else [until]
         try:
             for end in ends if entry is not None and last else last:
                 training.run(end, checkpoint=checkpoint)
@@ -298,8 +247,7 @@ class Bench:
                 entry.keep_stage(until, trained)
             else:
                 entry.publish(training.model, trained_to_json(trained))
-            if self._shared is not None:
-                self._shared.lend(entry, half.network)
+            self._shelf.lend(entry, half.network)
         return TrainedHalf(
             trained=trained,
             cached=False,
@@ -346,7 +294,7 @@ class Bench:
     def _pretrained(self, network: NetworkChoice) -> tuple[nn.Module, float]:
         """Return the dense network, pretrained once for all designs, and the seconds of waiting for it."""
         model = self.build(network)
-        entry = self._pretrained_entry(network)
+        entry = self._shelf.pretrained(network)
         if entry is None:
             pretrain(model, self.splits, self._recipe, seed=self._seed)
             return model, 0.0
@@ -357,12 +305,11 @@ class Bench:
             with entry.locked():
                 waited_s = time.perf_counter() - asked
                 weights = entry.weights_of(model)
-                if weights is None and self._shared and self._shared.borrowed(entry, network):
+                if weights is None and self._shelf.borrowed(entry, network):
                     weights = entry.weights_of(model)
                 if weights is None:
                     self._pretrain(model, entry)
-                    if self._shared is not None:
-                        self._shared.lend(entry, network)
+                    self._shelf.lend(entry, network)
                     return model, waited_s
         model.load_state_dict(weights)
         return model.eval(), waited_s
@@ -376,27 +323,6 @@ class Bench:
             raise
         entry.publish(model, {"version": 1, "validation_accuracy": outcome.validation_accuracy})
 
-    def _pretrained_entry(self, network: NetworkChoice) -> Entry | None:
-        return self._entry(Kind.PRETRAINED, fingerprint(network), {})
-
-    def _half_entry(self, half: AlgorithmicHalf) -> Entry | None:
-        shares = smaller_shares(self.stages)
-        return self._entry(Kind.HALF, fingerprint(half), {"smaller_shares": list(shares)} if shares else {})
-
-    def _entry(self, kind: Kind, name: str, settings: Mapping[str, JsonValue]) -> Entry | None:
-        if self._cache is None:
-            return None
-        # What trains a half beside the half itself. The data folder is left out: it holds the same data.
-        rest: dict[str, JsonValue] = {
-            "dataset": self._dataset.name,
-            "train_examples": self._dataset.train_examples,
-            "validation_examples": self._dataset.validation_examples,
-            "recipe": self._recipe.model_dump(mode="json"),
-            "seed": self._seed,
-            **settings,
-        }
-        return Entry(folder=self._cache, kind=kind, digest=digest([name, rest]))
-
 
 def _followed(training: Training, entry: Entry, until: int) -> Path | None:
     """Go on from the entry's checkpoint; return the file if it is this training's to write."""
@@ -404,23 +330,3 @@ def _followed(training: Training, entry: Entry, until: int) -> Path | None:
         return None
     entry.discard()
     return entry.checkpoint if training.follow(entry.checkpoint, until) else None
-
-
-def choices_of(half: AlgorithmicHalf, removed: Collection[str]) -> dict[str, tuple[Choice, ...]]:
-    """Return the choices of each layer, in the order in which they act; replaced layers by their parts.
-
-    Args:
-        half: the design.
-        removed: the layers whose filters have been taken out.
-    """
-    return choices_of_parts({layer.layer: layer.choices for layer in half.layers}, removed)
-
-
-def _is_only_calibrated(half: AlgorithmicHalf) -> bool:
-    """Say whether a half is the dense network with its levels fitted, so that nothing is trained."""
-    return not replacements_of(half) and is_calibrated_only(choices_of(half, ()))
-
-
-def replacements_of(half: AlgorithmicHalf) -> Structure:
-    """Return what decides the shapes of the network: replaced layers, and filters to take out."""
-    return structure_of({layer.layer: layer.choices for layer in half.layers})

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 
-from evaluators.bench import Bench, Traced, choices_of, replacements_of
+from evaluators.bench import Bench
 from evaluators.cost.area import area_mm2
 from evaluators.cost.model import CostReport, cost
 from evaluators.cost.special import undecoded_layers
+from evaluators.half_choices import choices_of, replacements_of
 from evaluators.scores import Accuracy, Facts, PassFacts, Scores, derive
 from evaluators.shapes import ImageShape
 from evaluators.techniques.dispatch import rewrite
 from evaluators.techniques.model import assume, observe
 from evaluators.techniques.quantization import in_reading_order
+from evaluators.traces import Traced
 from evaluators.trained import Trained
 from evaluators.workload.graph import Role, Workload
 from evaluators.workload.memory import peak_bits

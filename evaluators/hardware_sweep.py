@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
-from evaluators.bench import Traced
 from evaluators.cost.area import area_mm2
 from evaluators.cost.chip_table import ChipTable, chip_tables
 from evaluators.cost.many import Lack, table_totals
@@ -20,6 +19,7 @@ from evaluators.cost.problem import Integers
 from evaluators.cost.special import undecoded_layers
 from evaluators.evaluate import Unmapped, parameter_bits
 from evaluators.scores import Accuracy, Facts, PassFacts, Scores, derive
+from evaluators.traces import Traced
 from evaluators.workload.graph import Workload
 from evaluators.workload.memory import peak_bits
 from hw_templates.accelerator import Accelerator, HardwareError, SpecialKind

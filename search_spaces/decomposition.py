@@ -149,7 +149,7 @@ def can_group(layer: LayerInfo, groups: int) -> bool:
 class DecompositionSpace(BaseModel):
     """Which layers may be replaced by smaller ones; layers that are grouped or depthwise never are."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Values[Literal["grouped", "low_rank", "off", "separable"]] = Field(
         default=("off",),

@@ -47,6 +47,15 @@ class ChecksLayers(Protocol):
 
 
 @runtime_checkable
+class PassesOver(Protocol):
+    """A section some of whose values pass over layers that cannot have them."""
+
+    def passed_over(self, layers: tuple[LayerInfo, ...]) -> tuple[str, ...]:
+        """Return a sentence for each value that not every layer can have, and what those layers get."""
+        ...
+
+
+@runtime_checkable
 class Replaces(Protocol):
     """A choice that puts several layers in the place of one."""
 

@@ -47,7 +47,7 @@ class Backpropagation:
 class LearningSpace(BaseModel):
     """Which optimizers and batch sizes may be chosen."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     optimizer: Values[str] = Field(default=("momentum",), description="sgd, momentum, adam, adamw.")
     batch_size: Values[Annotated[int, Field(ge=1, le=65536)]] = Field(

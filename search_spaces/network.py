@@ -40,7 +40,7 @@ class NetworkChoice:
 class NetworkSpace(BaseModel):
     """Which networks may be chosen, and which widths and depths of them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Names = Field(
         default=(), description="Networks to choose from; the study's `network` alone where absent."

@@ -178,7 +178,7 @@ Quantizer = Annotated[str, AfterValidator(_known_quantizer)]
 class QuantizationSpace(BaseModel):
     """Which quantizers, which bits of weights and activations, and whether training knows of them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     weight_bits: Values[Bits] = Field(
         default=(8,), description="Bits a weight: 2 to 8, 16, or 32 (not quantized)."

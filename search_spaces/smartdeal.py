@@ -110,7 +110,7 @@ def remodels(layer: LayerInfo) -> bool:
 class SmartDealSpace(BaseModel):
     """Which layers may be remodelled, and with which SmartDeal parameters."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     use: Values[Literal["off", "on"]] = Field(
         default=("off",), description="off, on, or both to choose from."

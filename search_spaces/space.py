@@ -16,7 +16,14 @@ from search_spaces.accelerator import AcceleratorSpace
 from search_spaces.ask import Ask, LayerInfo
 from search_spaces.choice import Choice, SpaceError, nearest
 from search_spaces.design import Design, LayerDesign
-from search_spaces.family import ChecksLayers, LayerSpace, NamesLayers, Replaces, layer_families
+from search_spaces.family import (
+    ChecksLayers,
+    LayerSpace,
+    NamesLayers,
+    PassesOver,
+    Replaces,
+    layer_families,
+)
 from search_spaces.learning import LearningSpace
 from search_spaces.network import NetworkChoice, NetworkSpace
 
@@ -27,7 +34,7 @@ Describe = Callable[[NetworkChoice], tuple[LayerInfo, ...]]
 class BaseSpace(BaseModel):
     """The families that concern the whole network and the chip; `Space` adds the layer families."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     network: NetworkSpace = Field(default_factory=NetworkSpace)
     learning: LearningSpace = Field(default_factory=LearningSpace)
@@ -146,13 +153,28 @@ def assemble(
 
 def _check_layers(space: BaseSpace, network: str, describe: Describe) -> None:
     """Refuse what no layer of any network of the space can have."""
-    layers = tuple(layer for chosen in space.network.every_choice(network) for layer in describe(chosen))
+    layers = _all_layers(space, network, describe)
     for family, section in space.layer_spaces().items():
         if isinstance(section, ChecksLayers):
             try:
                 section.check_layers(layers)
             except SpaceError as error:
                 raise SpaceError(f"space.{family}: {error}") from error
+
+
+def _all_layers(space: BaseSpace, network: str, describe: Describe) -> tuple[LayerInfo, ...]:
+    return tuple(layer for chosen in space.network.every_choice(network) for layer in describe(chosen))
+
+
+def passed_over(space: BaseSpace, network: str, describe: Describe) -> tuple[str, ...]:
+    """Return, in sentences, which values of the space some layers cannot have, and what those get."""
+    layers = _all_layers(space, network, describe)
+    return tuple(
+        sentence
+        for section in space.layer_spaces().values()
+        if isinstance(section, PassesOver)
+        for sentence in section.passed_over(layers)
+    )
 
 
 def knobs(space: BaseSpace, network: str, describe: Describe) -> dict[str, Knob]:

@@ -182,10 +182,13 @@ def _fits_all(pattern: str, layer: LayerInfo) -> bool:
     return all(fits(pattern, part) for part in layer.acted_on)
 
 
-_NEEDS = (
-    "n:m needs a multiple of m input channels, row a kernel wider than one, filter a convolution of two "
-    "filters or more"
-)
+_MOST_NAMED = 4  # layers that a sentence names
+_NEED_OF = {
+    "n:m": "a multiple of m input channels",
+    "row": "a kernel wider than one",
+    "filter": "a convolution of two filters or more",
+}
+_NEEDS = ", ".join(f"{name} needs {need}" for name, need in _NEED_OF.items())
 
 
 def _known_pattern(pattern: str) -> str:
@@ -217,7 +220,7 @@ Density = Annotated[float, Field(gt=0, lt=1)]
 class SparsitySpace(BaseModel):
     """Which patterns of zeros, and which densities, may be chosen."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     patterns: Values[Pattern] = Field(
         default=("dense",),
@@ -234,7 +237,11 @@ class SparsitySpace(BaseModel):
         default=("frozen",),
         description="Whether kept places move in training (not those of filters, which are taken out).",
     )
-    per_layer: bool = Field(default=True, description="Each layer its own pattern, or one choice for all.")
+    per_layer: bool = Field(
+        default=True,
+        description="Each layer its own pattern of those that fit it, or one choice for all, with which a "
+        "layer that it does not fit stays dense.",
+    )
 
     def reference(self) -> dict[str, object]:
         """Return the section of the default reference design: every weight kept."""
@@ -253,6 +260,20 @@ class SparsitySpace(BaseModel):
                     f"pattern {pattern!r} fits no layer of any network: {_NEEDS}; legal here: "
                     f"{', '.join(others)}"
                 )
+
+    def passed_over(self, layers: tuple[LayerInfo, ...]) -> tuple[str, ...]:
+        """Return for each pattern which layers cannot have it, and what those get."""
+        said = []
+        for pattern in self.patterns:
+            names = list(dict.fromkeys(layer.name for layer in layers if not fits(pattern, layer)))
+            if names:
+                shown = ", ".join(names[:_MOST_NAMED])
+                shown += f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+                nm = parse_nm(pattern)
+                need = _NEED_OF[pattern] if nm is None else f"a multiple of {nm.m} input channels"
+                instead = "so it is not offered there" if self.per_layer else "so with it these stay dense"
+                said.append(f"pattern {pattern} fits not {shown} (it needs {need}), {instead}")
+        return tuple(said)
 
     def suggest(self, ask: Ask, layer: LayerInfo) -> SparsityChoice:
         """Ask for the pattern and, only where it has one, for the density.

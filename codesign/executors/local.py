@@ -23,7 +23,7 @@ from codesign.errors import CodesignError
 from codesign.executors.protocol import Finished
 from codesign.jobs import Job
 from codesign.run_folder import RunFolder
-from codesign.study_file import Limits
+from codesign.sections.executor import Limits
 from search_spaces.choice import JsonValue
 
 _LOOK_S = 1.0  # how often a worker's memory is read: a few microseconds' work

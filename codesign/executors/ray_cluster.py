@@ -27,7 +27,7 @@ from codesign.executors.ray_connection import (
 from codesign.executors.ray_worker import Evaluates, Make, News, Order
 from codesign.jobs import Job, answer_from_text, deliver
 from codesign.run_folder import RunFolder
-from codesign.study_file import RayCluster as Settings
+from codesign.sections.executor import RayCluster as Settings
 from codesign.study_file import StudyFile
 from codesign.worker import Worker
 from evaluators.cache import Entry, Kind

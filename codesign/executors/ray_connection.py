@@ -14,8 +14,9 @@ from typing import Any, Protocol, cast
 
 from codesign.errors import ClusterError
 from codesign.executors.ray_worker import Order, RayWorker
-from codesign.ray_probe import endpoint, explain, is_open, probe, use_token
-from codesign.study_file import RayCluster as Settings
+from codesign.network_port import is_open
+from codesign.ray_probe import endpoint, explain, probe, use_token
+from codesign.sections.executor import RayCluster as Settings
 
 # What of the user's folder is not sent to the workers; the run folders are the tool's own.
 UNSENT = ("runs/", ".git/", "**/__pycache__/", ".venv/", "venv/", "*.safetensors")

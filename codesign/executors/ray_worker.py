@@ -21,7 +21,8 @@ import psutil
 
 from codesign.executors.parcels import Parcel, Stamp, pack, stamps, unpack
 from codesign.jobs import Answer, Job
-from codesign.study_file import Limits, StudyFile
+from codesign.sections.executor import Limits
+from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
 from codesign.worker import described
 from evaluators.cache import Entry

@@ -11,7 +11,7 @@ class Recipe(BaseModel):
     The optimizer and the batch size are the design's (`search_spaces.learning`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     pretrain_epochs: int = Field(
         default=15, ge=0, description="Epochs of the dense network, once per network."

@@ -10,7 +10,8 @@ from codesign.executors import LocalProcesses
 from codesign.executors.protocol import Executor
 from codesign.layers import layers_to_json
 from codesign.run_folder import RunFolder, open_run
-from codesign.study_file import Limits, StudyFile
+from codesign.sections.executor import Limits
+from codesign.study_file import StudyFile
 from search_spaces.choice import JsonValue
 from tests.codesign.conftest import describe_formula
 

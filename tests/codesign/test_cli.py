@@ -202,11 +202,25 @@ def test_list_shows_everything_registered(tmp_path: Path) -> None:
         (["run", "tiny.yaml", "-o", "dataset.name=fashion_mnist", "--data-root", "nowhere", "-o",
           "dataset.download=false", "--out", "runs/other"], "nowhere"),
         (["run", "tiny.yaml", "-o", "storage=sqlite:////nowhere/at/all.db", "--out", "runs/other"],
-         "cannot be opened"),
+         "cannot be opened: there is no folder /nowhere/at"),
+        (["run", "tiny.yaml", "-o", "storage=postgresql+psycopg://me:secret@127.0.0.1:1/x",
+          "--out", "new/other"],
+         "nobody listens at 127.0.0.1:1"),
+        (["check", "tiny.yaml", "-o", "storage=postgres://h/x"], "Did you mean 'postgresql'?"),
+        (["check", "tiny.yaml", "-o", "executor=banana"], "Known: local, ray, in_process"),
         (["run", "tiny.yaml"], "exists already"),
-        (["resume", "nowhere"], "is not a run folder"),
-        (["status", "nowhere"], "is not a run folder"),
-        (["export", "runs/tiny", "99"], "no trained design"),
+        (["resume", "nowhere"], "nowhere is not a run folder: there is no such folder; `cosearch run STUDY"),
+        (["status", "runs/tinny"], "Did you mean 'runs/tiny'? Run folders there: runs/tiny"),
+        (["front", "runs"], "it has no manifest.json; `cosearch run STUDY --out runs` makes one."),
+        (["report", "tiny.yaml"], "tiny.yaml is not a run folder: it is a file; name the folder"),
+        (["run", "runs/tiny"], "this is a run folder: `cosearch resume runs/tiny` continues it"),
+        (["check", "runs"], "this is a folder: name a file"),
+        (["export", "runs/tiny", "99"], "no trained design to export: no such trial has a result"),
+        (["export", "runs/tiny"], "nothing is asked for: name trials, or use --front or --knee"),
+        (["export", "runs/tiny", "0", "--out", "tiny.yaml"], "tiny.yaml cannot be made"),
+        (["run", "tiny.yaml", "--out", "tiny.yaml/x"], "tiny.yaml/x cannot be made: Not a directory"),
+        (["compare", "tiny.yaml", "--minutes", "0"], "--minutes must be a finite number above 0, but got 0"),
+        (["compare", "tiny.yaml", "--minutes", "inf"], "a finite number above 0, but got inf"),
         (["evaluate", "nowhere"], "cannot be read"),
         (["check", "tiny.yaml", "-o", "objectives=[test_accuracy]"], "reported only"),
         (["check", "tiny.yaml", "-o", "constraints=['area <= 3']"], "no score is named 'area'"),
@@ -221,8 +235,17 @@ def test_a_user_error_is_one_message_and_exit_code_2(
     assert done.returncode == 2, done.stdout + done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
     assert done.stderr.startswith("error: ")
     assert sorted(path for path in finished.rglob("*")) == before  # nothing half-written
+
+
+def test_a_finished_run_says_that_nothing_was_left_to_do(finished: Path) -> None:
+    done = cosearch("resume", "runs/tiny", "-q", cwd=finished)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "nothing was left to do (8 trials planned): a larger budget goes on, e.g. --trials 16" in done.stdout
+    )
 
 
 def test_a_constraint_nobody_can_meet_is_reported_not_hidden(finished: Path, tmp_path: Path) -> None:
@@ -241,6 +264,15 @@ def test_a_constraint_nobody_can_meet_is_reported_not_hidden(finished: Path, tmp
     assert status["completed"] == 1  # the reference design is never gated
     assert status["front"] == 0
     assert "no feasible design" in done.stdout.lower()
+    gated = cosearch("export", tmp_path / "none", "3", cwd=finished)
+    assert gated.returncode == 2
+    assert (
+        "no trained design to export: it was gated (area_mm2 <= 1e-06 is broken); completed: 0"
+        in gated.stderr
+    )
+    empty = cosearch("export", tmp_path / "none", "--front", cwd=finished)
+    assert empty.returncode == 2
+    assert "the front is empty: no trained design keeps every constraint" in empty.stderr
 
 
 def test_a_diverging_training_is_a_failed_trial_with_its_reason(finished: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from codesign.hardware_front import hardware_front
 from codesign.problem import Problem
 from codesign.results import TrialResult, TrialState
 from codesign.run_folder import create, open_run
+from codesign.sections.budget import Budget
+from codesign.sections.search import Fidelity
 from codesign.strategies import (
     CHIPS,
     DEFINITIONS,
@@ -29,7 +31,7 @@ from codesign.strategies import (
     on_chips,
     prepared,
 )
-from codesign.study_file import Budget, Fidelity, StudyFile
+from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
 from codesign.sweep import Tick
 from tests.codesign.conftest import FormulaExecutor

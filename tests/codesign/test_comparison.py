@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from rich.console import Console
@@ -21,10 +22,11 @@ from codesign.comparison import (
 )
 from codesign.describe import technique_text
 from codesign.files import write_json
-from codesign.results import TrialResult, TrialState, Violation
+from codesign.results import HardwarePoint, TrialResult, TrialState, Violation
 from codesign.run_folder import RunFolder
 from codesign.study_file import StudyFile
 from search_spaces.accelerator import AcceleratorChoice
+from search_spaces.choice import to_json
 from search_spaces.design import Design, LayerDesign, design_to_json
 from search_spaces.learning import Backpropagation
 from search_spaces.network import NetworkChoice
@@ -85,6 +87,31 @@ def test_the_best_feasible_design_stands_in_each_place(comparison: Comparison) -
         ("b", "w8/a8"): {"eyeriss_like": 0},
         ("a", "unstructured 0.5, w8/a8"): {"tpu_like": 4},
         ("a", "w8/a8"): {"eyeriss_like": 2, "tpu_like": 3},
+    }
+
+
+def test_the_chips_that_a_sweep_kept_count_as_the_trials_own(study: StudyFile, folder: RunFolder) -> None:
+    points = tuple(
+        HardwarePoint(accelerator=to_json(chip), knobs={}, scores={"inference_energy_pj": energy_pj})
+        for chip, energy_pj in (
+            (AcceleratorChoice(template="bit_serial"), 8.0),
+            (AcceleratorChoice(template="tpu_like"), 2.5),
+        )
+    )
+    swept = (result(0, design(), 4.0), result(1, design(), 5.0, hardware=points, violations=(BROKEN,)))
+    made = compare(swept, study)
+    assert {cell.chip: (cell.label, cell.trial, cell.value) for cell in made.cells} == {
+        "eyeriss_like": ("0", 0, 4.0),
+        "bit_serial": ("1.1", 1, 8.0),
+        "tpu_like": ("1.2", 1, 2.5),
+    }
+    rows = [{"macs": 4, "energy_pj": {"dram": {"I": 1.0}}}]
+    write_json(folder.trial_path(1) / "cost-2.json", {"inference": {"rows": rows}})  # type: ignore[arg-type]
+    cells = cast("list[dict[str, object]]", comparison_json(made, folder)["cells"])
+    assert {str(cell["label"]): cell["parts_pj"] for cell in cells} == {
+        "0": {},
+        "1.1": {},
+        "1.2": {"dram I": 1.0},
     }
 
 

@@ -21,7 +21,7 @@ from codesign.front import (
     reference_box,
 )
 from codesign.results import TrialResult, TrialState, Violation
-from codesign.study_file import Objective
+from codesign.sections.goals import Objective
 from evaluators.scores import Direction
 
 OBJECTIVES = (

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codesign.hardware_front import hardware_front
-from codesign.study_file import Constraint, Objective, Relation
+from codesign.sections.goals import Constraint, Objective, Relation
 from evaluators.scores import Direction, Scores
 
 ENERGY = Objective(name="inference_energy_pj")

@@ -22,8 +22,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from codesign.run_folder import RunFolder, create
+from codesign.sections.search import Fidelity, HardwareSweep, Sampler
 from codesign.storage import open_storage
-from codesign.study_file import Fidelity, HardwareSweep, Sampler, StudyFile
+from codesign.study_file import StudyFile
 
 ROOT = Path(__file__).parents[2]
 KILLS = 50  # of the driver, and as many of workers

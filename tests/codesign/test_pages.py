@@ -17,7 +17,9 @@ from codesign.report import TrialState as Shown
 from codesign.report_data import drawn_in_energy, opened_with, report_data
 from codesign.results import TrialState, result_from_json
 from codesign.run_folder import RunFolder, create
-from codesign.study_file import Budget, Fidelity, HardwareSweep, StudyFile
+from codesign.sections.budget import Budget
+from codesign.sections.search import Fidelity, HardwareSweep
+from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
 from codesign.tables import front_csv, front_table
 from codesign.views import front_view, status_view

@@ -12,7 +12,9 @@ from rich.console import Console
 
 from codesign.progress import Progress
 from codesign.run_folder import RunFolder, create
-from codesign.study_file import Budget, Fidelity, StudyFile
+from codesign.sections.budget import Budget
+from codesign.sections.search import Fidelity
+from codesign.study_file import StudyFile
 from codesign.sweep import Tick
 from tests.codesign.conftest import FormulaExecutor
 from tests.codesign.test_sweep import sweep_of

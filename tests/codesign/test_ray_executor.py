@@ -27,7 +27,7 @@ from codesign.jobs import Answer, Job
 from codesign.layers import layers_to_json
 from codesign.ray_probe import endpoint, explain, probe
 from codesign.run_folder import RunFolder, create
-from codesign.study_file import RayCluster as Settings
+from codesign.sections.executor import RayCluster as Settings
 from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
 from codesign.worker import Worker

@@ -15,8 +15,10 @@ from codesign.halving import Halving
 from codesign.results import TrialState
 from codesign.run_folder import RunFolder, create
 from codesign.search_space import space_of
+from codesign.sections.budget import Budget
+from codesign.sections.search import Fidelity, HardwareSweep, Sampler, WarmStart
 from codesign.storage import move_trials, open_storage
-from codesign.study_file import Budget, Fidelity, HardwareSweep, Sampler, StudyFile, WarmStart
+from codesign.study_file import StudyFile
 from codesign.sweep import Stop, Sweep, Tick
 from codesign.trial_book import TrialBook
 from codesign.warm_start import read_first, write_first

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from codesign.samplers import Generations, build_sampler
-from codesign.study_file import Sampler
+from codesign.sections.search import Sampler
 from evaluators.cost.area import area_mm2
 from evaluators.cost.model import cost
 from evaluators.learning import zero_cost

@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evaluators import shared_cache
-from evaluators.bench import Bench, DatasetSpec
+from evaluators.bench import Bench
 from evaluators.data import load
 from evaluators.data.splits import Split
+from evaluators.dataset_spec import DatasetSpec
 from evaluators.digests import digest
 from evaluators.learning.recipe import Recipe
 from evaluators.learning.stages import Stage

@@ -8,10 +8,11 @@ import pytest
 
 from codesign.problem import Problem
 from codesign.study_reader import parse_study
-from evaluators.bench import Traced, replacements_of
 from evaluators.evaluate import compress, price
+from evaluators.half_choices import replacements_of
 from evaluators.hardware_sweep import Pass, price_many
 from evaluators.scores import Accuracy, Scores, derive
+from evaluators.traces import Traced
 from hw_templates import templates
 from search_spaces.accelerator import AcceleratorChoice, AcceleratorSpace
 from search_spaces.accelerator_list import accelerators

@@ -103,9 +103,9 @@ def test_assumed_zeros_are_in_every_input_but_the_image(study: StudyFile, proble
         ("space.network.name=[small_cnn]", "'mlp' is no network of this study. Its networks: small_cnn"),
         (
             "dataset.input_shape=[3, 0, 16]",
-            "dataset.input_shape.1: Input should be greater than or",
+            "dataset.input_shape.1: must be at least 1, but got 0",
         ),
-        ("dataset.activation_density=0", "dataset.activation_density: Input should be greater than 0"),
+        ("dataset.activation_density=0", "dataset.activation_density: must be above 0, but got 0"),
     ],
 )
 def test_what_shapes_cannot_tell_is_refused_at_once(override: str, message: str) -> None:

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evaluators.bench import Bench, DatasetSpec
+from evaluators.bench import Bench
+from evaluators.dataset_spec import DatasetSpec
 from evaluators.evaluate import evaluate
 from evaluators.learning.recipe import Recipe
 from evaluators.learning.stages import LearningError, Stage
@@ -165,19 +166,15 @@ def _train(cache: Path, stage: int | None) -> None:
 
 
 def in_processes(*calls: tuple[Callable[..., None], tuple[object, ...]]) -> list[int | None]:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # a fork of a process whose torch has threads may hang
     processes = [context.Process(target=function, args=arguments) for function, arguments in calls]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(120)
     return [process.exitcode for process in processes]
 
 
-FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # from Python 3.12
-
-
-@FORKS
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_killed_process_blocks_nobody_and_its_epochs_are_not_run_again(
     epoch: int, tmp_path: Path, whole: tuple[Trained, dict[str, torch.Tensor]]
@@ -190,7 +187,6 @@ def test_a_killed_process_blocks_nobody_and_its_epochs_are_not_run_again(
     assert_whole(one, answer, whole)
 
 
-@FORKS
 def test_processes_that_ask_for_different_stages_get_on(
     tmp_path: Path, whole: tuple[Trained, dict[str, torch.Tensor]]
 ) -> None:

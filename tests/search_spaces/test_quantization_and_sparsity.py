@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import yaml
@@ -148,6 +148,19 @@ def test_one_pattern_for_all_leaves_the_others_dense() -> None:
     script = Script(answers={"all.sparsity": "filter"})
     assert [space.suggest(script, layer) for layer in (CONV, LINEAR)] == [FilterPruned(density=0.5), Dense()]
     assert set(script.asked) == {"all.sparsity", "all.density"}
+
+
+def test_what_is_passed_over_is_said_with_what_the_layers_get() -> None:
+    first = "pattern 2:4 fits not stage1.conv1 (it needs a multiple of 4 input channels), so"
+    last = f"pattern filter fits not {LINEAR.name} (it needs a convolution of two filters or more), so"
+    for_all = SparsitySpace(patterns=("2:4", "dense"), per_layer=False)
+    assert for_all.passed_over((FIRST, CONV, LINEAR)) == (f"{first} with it these stay dense",)
+    each = SparsitySpace(patterns=("2:4", "filter", "dense"))
+    assert each.passed_over((FIRST, LINEAR)) == tuple(
+        f"{one} it is not offered there" for one in (first, last)
+    )
+    many = tuple(replace(FIRST, name=f"conv{index}") for index in range(6))
+    assert "conv0, conv1, conv2, conv3 and 2 more (" in SparsitySpace(patterns=("2:4",)).passed_over(many)[0]
 
 
 def test_a_layer_that_nothing_fits_is_named() -> None:

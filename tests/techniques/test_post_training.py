@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from evaluators.bench import Bench, DatasetSpec
+from evaluators.bench import Bench
+from evaluators.dataset_spec import DatasetSpec
 from evaluators.evaluate import evaluate
 from evaluators.learning.recipe import Recipe
 from evaluators.networks import build, layer_infos

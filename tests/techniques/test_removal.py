@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from evaluators.bench import Bench, DatasetSpec, replacements_of
+from evaluators.bench import Bench
+from evaluators.dataset_spec import DatasetSpec
 from evaluators.evaluate import compress, evaluate, parameter_bits
+from evaluators.half_choices import replacements_of
 from evaluators.learning.recipe import Recipe
 from evaluators.networks import build, compressible_layers, layer_infos
 from evaluators.techniques import compress_model

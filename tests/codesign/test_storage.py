@@ -1,0 +1,84 @@
+"""Addresses of trial storages: what is wrong with one is said before anything is connected to or started."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from codesign import drive
+from codesign.errors import StorageError
+from codesign.run_folder import create
+from codesign.storage import check_address, open_storage
+from codesign.study_file import StudyFile
+
+
+@pytest.mark.parametrize("address", ["journal", "sqlite:///trials.db", "sqlite:////no/folder/yet.db"])
+def test_an_address_that_could_be_used_is_not_refused_offline(address: str) -> None:
+    check_address(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("jurnal", "an address reads `journal` or `KIND://.*got 'jurnal'. Did you mean 'journal'"),
+        ("postgresql://h:port/x", "an address reads `journal` or `KIND://"),
+        (
+            "postgres://h/x",
+            "whose kind is 'postgres'. Did you mean 'postgresql'.*Known: journal, sqlite, postgr",
+        ),
+        (
+            "banana://me:secret@h/x",
+            r"nothing keeps trials at 'banana://\*\*\*@h/x', whose kind is 'banana'. Known",
+        ),
+    ],
+)
+def test_what_is_no_address_is_refused(address: str, message: str) -> None:
+    with pytest.raises(StorageError, match=message):
+        check_address(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "module", "package"),
+    [
+        ("redis://h", "redis", r"'codesign\[redis\]'"),
+        ("rediss://h", "redis", r"'codesign\[redis\]'"),
+        ("mysql+pymysql://h/x", "pymysql", r"'codesign\[mysql\]'"),
+        ("mssql+pyodbc://h/x", "pyodbc", "pyodbc"),
+    ],
+)
+def test_a_driver_that_is_not_installed_is_named(address: str, module: str, package: str) -> None:
+    if find_spec(module) is not None:
+        pytest.skip(f"{module} is installed")
+    with pytest.raises(
+        StorageError, match=f"driver that is not installed.*{module}.*`pip install {package}`"
+    ):
+        check_address(address)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=f"there is no folder {tmp_path / 'no'}; make it"):
+        open_storage(f"sqlite:///{tmp_path / 'no' / 'trials.db'}", tmp_path / "journal.log")
+
+
+def test_a_run_does_not_take_on_a_storage_that_is_not_there(tmp_path: Path, study: StudyFile) -> None:
+    folder = create(tmp_path / "run", study, "test")
+    before = folder.study_path.read_text()
+    wrong = f"storage=sqlite:///{tmp_path / 'no' / 'trials.db'}"
+    with pytest.raises(StorageError, match="there is no folder"):
+        drive.change(folder, [wrong])
+    assert folder.study_path.read_text() == before
+
+
+def test_a_storage_that_is_not_there_is_found_before_workers_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, study: StudyFile
+) -> None:
+    def started(*arguments: object) -> None:
+        raise AssertionError("an executor was started")
+
+    monkeypatch.setattr(drive, "open_executor", started)
+    wrong = study.model_copy(update={"storage": f"sqlite:///{tmp_path / 'no' / 'trials.db'}"})
+    with pytest.raises(StorageError, match="there is no folder"):
+        drive.start(tmp_path / "runs" / "one", wrong, "test", lambda tick: None)
+    assert list(tmp_path.iterdir()) == []  # not even the folder of runs
