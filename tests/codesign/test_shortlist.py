@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from codesign.hardware import listed
 from codesign.problem import Problem
 from codesign.search_space import space_of
+from codesign.sections.goals import Constraint, Objective, Relation
 from codesign.shortlist import PROBES, probes, shortlisted
-from codesign.study_file import Constraint, Objective, Relation, StudyFile
+from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
 from evaluators.scores import Direction, Scores
 
