@@ -69,7 +69,7 @@ reference:
 objectives: [validation_accuracy, inference_energy_pj, inference_latency_s]
 constraints: [area_mm2 <= 20]
 training: {pretrain_epochs: 6, epochs: 6}
-budget: {trials: 100}
+budget: {trials: 60}
 executor: in_process
 """
 STUDIES: Mapping[str, str] = {"digits": _DIGITS, "fashion_mnist_small": _FASHION}
@@ -77,7 +77,7 @@ SHARE = 0.3  # of what plain Optuna's training took, the sweep may use
 
 FIDELITY = Fidelity(eta=2, epochs=(2,))
 SWEEP = HardwareSweep(designs=1000, shortlist=16)
-SAMPLER = Sampler(name="tpe", alike=10, window=1)
+SAMPLER = Sampler(name="tpe", alike=16, window=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -77,7 +77,7 @@ class Mirror:
         self._signs = [-1.0 if o.direction is Direction.MAXIMIZE else 1.0 for o in study.objectives]
         self._study = optuna.create_study(directions=optuna_directions(study))
         self._generations = Generations()
-        self._places: dict[int, int] = {}  # running trial -> its number in the mirror
+        self._places: dict[int, int] = {}  # running trial -> its id in the mirror
         self._values: dict[int, dict[str, KnobValue]] = {}  # running trial -> its knobs
         self._known_attrs: set[str] = set()
         self._rows: list[list[float]] = []  # what the predictor learns from
@@ -99,7 +99,7 @@ class Mirror:
         params = self._sample(sampler, frozen)
         if self._file.sampler.candidates > 1:
             params = self._predicted_best(frozen, params, number)
-        return frozen.number, to_values(self._space.knobs, params)
+        return frozen._trial_id, to_values(self._space.knobs, params)
 
     def _sample(self, sampler: optuna.samplers.BaseSampler, frozen: FrozenTrial) -> dict[str, object]:
         """Return one proposal of a sampler.
@@ -117,28 +117,24 @@ class Mirror:
 
     def settle(self, number: int, ticket: int, values: Mapping[str, KnobValue]) -> SamplerNotes:
         """Make `values` what trial `number` was drawn with, and return the sampler's notes."""
-        frozen = self._study.get_trials(deepcopy=False)[ticket]
+        storage = self._study._storage
         for name, param in to_params(self._space.knobs, values).items():
             distribution = self._distributions[name]
-            self._study._storage.set_trial_param(
-                frozen._trial_id, name, distribution.to_internal_repr(param), distribution
-            )
+            storage.set_trial_param(ticket, name, distribution.to_internal_repr(param), distribution)
         self._places[number] = ticket
         self._values[number] = dict(values)
-        attrs = self._study._storage.get_study_system_attrs(self._study._study_id)
+        attrs = storage.get_study_system_attrs(self._study._study_id)
         fresh = {name: value for name, value in attrs.items() if name not in self._known_attrs}
         self._known_attrs.update(fresh)
-        notes = self._study.get_trials(deepcopy=False)[ticket].system_attrs
-        return SamplerNotes(trial=dict(notes), study=fresh)
+        return SamplerNotes(trial=dict(storage.get_trial(ticket).system_attrs), study=fresh)
 
     def put(self, number: int, values: Mapping[str, KnobValue], notes: SamplerNotes) -> None:
         """Put in, as running, a trial that was drawn before, or that no sampler drew."""
         for name, value in notes.study.items():
             self._study._storage.set_study_system_attr(self._study._study_id, name, value)
         self._known_attrs.update(notes.study)
-        self._places[number] = len(self._study.get_trials(deepcopy=False))
         self._values[number] = dict(values)
-        self._add(self._trial(TrialState.RUNNING, values, notes.trial))
+        self._places[number] = self._add(self._trial(TrialState.RUNNING, values, notes.trial))._trial_id
 
     def tell(
         self,
@@ -161,7 +157,7 @@ class Mirror:
         if number not in self._places:
             return
         assignment = self._values.pop(number)
-        frozen = self._study.get_trials(deepcopy=False)[self._places.pop(number)]
+        frozen = self._study._storage.get_trial(self._places.pop(number))
         for name, margin in margins.items():
             self._study._storage.set_trial_system_attr(frozen._trial_id, f"constraints:{name}", margin)
         state = TrialState.FAIL if values is None else TrialState.COMPLETE

@@ -166,7 +166,7 @@ class Sweep:
             return
         path = self.folder.trial_path(job.number) / "design.json"
         if not path.is_file():
-            write_json(path, job.design, durable=False)  # the storage has it
+            write_json(path, job.design, durable=False, readable=False)  # the storage has it
         if not self.stop.requested:
             self.executor.submit(job)
 
