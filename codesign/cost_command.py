@@ -184,16 +184,17 @@ def with_bits(workload: Workload, bits: str) -> Workload:
 
 
 def _print(console: Console, report: CostReport, chip_mm2: float) -> None:
+    from rich.markup import escape  # `[uJ]` would be read as a style
     from rich.table import Table
 
-    table = Table(title=f"{report.accelerator} ({report.technology})")
+    table = Table(title=escape(f"{report.accelerator} ({report.technology})"))
     for column in ("op", "pass", "MACs", "energy [uJ]", "latency [us]", "utilisation", "DRAM [KiB]"):
-        table.add_column(column, justify="left" if column in ("op", "pass") else "right")
+        table.add_column(escape(column), justify="left" if column in ("op", "pass") else "right")
     for row in report.rows:
         if row.energy_pj == 0:
             continue
         table.add_row(
-            row.op,
+            escape(row.op),
             row.phase.value,
             f"{row.macs:,}",
             f"{row.energy_pj * 1e-6:.3f}",
@@ -211,13 +212,15 @@ def _print(console: Console, report: CostReport, chip_mm2: float) -> None:
 
 def _chart(console: Console, report: CostReport) -> None:
     """Print a bar for each place where the energy goes, the longest first."""
+    from rich.markup import escape
+
     levels: dict[str, float] = {}
     for row in report.rows:
         for level, operands in row.energy_by_level_pj.items():
             levels[level] = levels.get(level, 0.0) + sum(operands.values())
     total = sum(levels.values()) or 1.0
     for level, energy_pj in sorted(levels.items(), key=lambda item: -item[1]):
-        console.print(f"{level:>20} {energy_pj / total:6.1%} {'█' * round(50 * energy_pj / total)}")
+        console.print(f"{escape(level):>20} {energy_pj / total:6.1%} {'█' * round(50 * energy_pj / total)}")
 
 
 Against = Annotated[str, typer.Option("--against", metavar="TOOL", help="zigzag (extra codesign[zigzag]).")]

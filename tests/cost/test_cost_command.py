@@ -50,8 +50,11 @@ def test_fewer_weight_bits_cost_less_and_training_costs_more(layers):
     assert energy_pj("--bits", "4,8") < energy_pj("--bits", "8,8") < energy_pj("--bits", "8,8,8", "--train")
 
 
-def test_text_shows_totals_and_where_the_energy_goes(layers):
+def test_text_shows_totals_and_where_the_energy_goes(layers, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
     result = invoke("cost", layers)
+    assert "energy [uJ]" in result.output
+    assert "latency [us]" in result.output
     assert result.exit_code == 0
     assert "total" in result.output
     assert "dram" in result.output
