@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Search networks, compression and accelerators together, and keep the Pareto front.\n\n"
-    "A first run, in about a minute: `cosearch run quickstart`, then `cosearch front runs/quickstart`.",
+    "A first run, in a few minutes: `cosearch run quickstart`, then `cosearch front runs/quickstart`.",
 )
 
 RunDir = Annotated[Path, typer.Argument(metavar="DIR", help="A run folder, such as runs/quickstart.")]
