@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from codesign.plateau import plateaued
 from codesign.results import TrialResult, TrialState
+from codesign.sections.budget import Budget
 from codesign.study_file import StudyFile
 
 _ROUNDING = 1e-9  # shares of trainings are sums of fractions
@@ -27,6 +28,40 @@ def share_of_training(result: TrialResult, study: StudyFile) -> float:
     data = None if study.fidelity is None else study.fidelity.data
     share = data[stage] if data is not None and stage < len(data) else 1.0
     return share * (ends[stage] - (ends[stage - 1] if stage else 0)) / epochs
+
+
+def _limits(budget: Budget) -> dict[str, float]:
+    """Return the budgets that a study has, by their keys."""
+    found = {
+        "trials": budget.trials,
+        "training_minutes": budget.training_minutes,
+        "trainings": budget.trainings,
+        "wall_minutes": budget.wall_minutes,
+        "plateau.trials": None if budget.plateau is None else budget.plateau.trials,
+    }
+    return {name: limit for name, limit in found.items() if limit is not None}
+
+
+def _reasons(budget: Budget) -> dict[str, str]:
+    """Return for each of a study's budgets what is said once it is spent."""
+    said = {
+        "trials": "{:g} trials were drawn",
+        "training_minutes": "{:g} minutes of training are spent",
+        "trainings": "{:g} trainings are spent",
+        "wall_minutes": "{:g} minutes are over",
+        "plateau.trials": "the front did not grow over the last {:g} trials",
+    }
+    return {name: said[name].format(limit) for name, limit in _limits(budget).items()}
+
+
+def way_on(budget: Budget, ended: str | None) -> str | None:
+    """Return the option that doubles the budget which ended a run; None where no budget did."""
+    limits = _limits(budget)
+    name = next((name for name, said in _reasons(budget).items() if said == ended), None)
+    if name is None:
+        return None
+    option = "--trials " if name == "trials" else f"-o budget.{name}="
+    return f"{option}{2 * limits[name]:g}"
 
 
 @dataclass(slots=True)
@@ -68,16 +103,17 @@ class Meter:
             asked: trials drawn so far.
         """
         budget = self.study.budget
+        said = _reasons(budget)
         if budget.trials is not None and asked >= budget.trials:
-            return f"{budget.trials} trials were drawn"
+            return said["trials"]
         if budget.training_minutes is not None and self.training_s >= 60 * budget.training_minutes:
-            return f"{budget.training_minutes:g} minutes of training are spent"
+            return said["training_minutes"]
         if budget.trainings is not None and self.trainings >= budget.trainings - _ROUNDING:
-            return f"{budget.trainings} trainings are spent"
+            return said["trainings"]
         if budget.wall_minutes is not None and self.wall_s >= 60 * budget.wall_minutes:
-            return f"{budget.wall_minutes:g} minutes are over"
+            return said["wall_minutes"]
         if budget.plateau is not None and self._flat():
-            return f"the front did not grow over the last {budget.plateau.trials} trials"
+            return said["plateau.trials"]
         return None
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,7 @@ from codesign.doctor_command import doctor
 from codesign.inspection_command import inspect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from codesign.progress import Progress
     from codesign.run_folder import RunFolder
@@ -70,7 +71,8 @@ def run(
     overrides += [f"dataset.data_root={json.dumps(str(data_root.resolve()))}"] if data_root else []
     question = load_study(study, overrides)
     path = out or Path("runs") / question.name
-    _sweep(path, question, quiet, lambda watch: start(path, question, " ".join(sys.argv), watch)[1])
+    with _said_of(study):
+        _sweep(path, question, quiet, lambda watch: start(path, question, " ".join(sys.argv), watch)[1])
 
 
 @app.command()
@@ -86,6 +88,7 @@ def resume(
     With -o also its budget, its storage and its executor can change, e.g. -o executor.local.workers=4; all
     else is the question itself, and stays.
     """
+    from codesign.budget import way_on
     from codesign.drive import change, drive
     from codesign.run_folder import open_run
 
@@ -95,16 +98,19 @@ def resume(
     overrides += [f"dataset.data_root={json.dumps(str(data_root.resolve()))}"] if data_root else []
     question = change(folder, overrides)
     before = len(folder.results())
-    _sweep(run_dir, question, quiet, lambda watch: drive(folder, question, watch))
+    ended = _sweep(run_dir, question, quiet, lambda watch: drive(folder, question, watch))
     if len(folder.results()) == before:
-        typer.echo(
-            f"nothing was left to do ({question.budget.text} planned): a larger budget goes on, "
-            f"e.g. --trials {2 * before}"
-        )
+        option = way_on(question.budget, ended)
+        hint = f": a larger budget goes on, e.g. {option}" if option else ""
+        typer.echo(f"nothing was left to do ({ended or f'{question.budget.text} planned'}){hint}")
 
 
-def _sweep(path: Path, question: StudyFile, quiet: bool, driven: Callable[[Progress], bool]) -> None:
-    """Show the progress of a sweep, then its front; or say how to go on where it was stopped."""
+def _sweep(path: Path, question: StudyFile, quiet: bool, driven: Callable[[Progress], bool]) -> str | None:
+    """Show the progress of a sweep, then its front; or say how to go on where it was stopped.
+
+    Returns:
+        Which budget ended it, in words.
+    """
     from rich.console import Console
 
     from codesign.progress import Progress
@@ -127,6 +133,7 @@ def _sweep(path: Path, question: StudyFile, quiet: bool, driven: Callable[[Progr
         typer.echo(f"export   cosearch export {folder.path} --front")
     else:  # nothing was trained: there is nothing to export, and designs are to be held side by side
         typer.echo(f"matrix   cosearch matrix {folder.path}")
+    return progress.ended
 
 
 def _refuse_all_failed(folder: RunFolder) -> None:
@@ -357,8 +364,23 @@ def check(
     overrides += [f"dataset.data_root={json.dumps(str(data_root.resolve()))}"] if data_root else []
     question = load_study(study, overrides)
     check_address(question.storage)
-    for line in dry_run(question):
+    with _said_of(study):
+        lines = dry_run(question)
+    for line in lines:
         typer.echo(line)
+
+
+@contextmanager
+def _said_of(study: str) -> Iterator[None]:
+    """Say of which file it is what only the network's layers show to be wrong."""
+    from codesign.errors import StudyFileError
+    from codesign.study_reader import find_study
+    from search_spaces.choice import SpaceError
+
+    try:
+        yield
+    except SpaceError as error:
+        raise StudyFileError(str(find_study(study)), tuple(str(error).splitlines())) from None
 
 
 # Commands that live in modules of their own; each imports what is heavy when it runs.

@@ -216,7 +216,7 @@ def change(folder: RunFolder, overrides: Sequence[str]) -> StudyFile:
     Raises:
         StudyFileError: an override is wrong.
         RunFolderError: something else would change, the run is driven, or the budget would fall below what
-            was drawn.
+            was drawn or spent.
     """
     old = folder.study()
     if not overrides:
@@ -240,6 +240,25 @@ def adopt(folder: RunFolder, study: StudyFile) -> StudyFile:
             f"`--trials` counts all trials of the study and may not be below the {asked} already drawn, "
             f"but got {trials}"
         )
+    _check_spent(folder, study)
     check_reachable(study.storage)
     write_atomic(folder.study_path, study.to_yaml())
     return study
+
+
+def _check_spent(folder: RunFolder, study: StudyFile) -> None:
+    """Refuse to lower a budget of training below what was spent; what was in flight may have overshot it."""
+    meter, old, new = Meter(study=study), folder.study().budget, study.budget
+    for number in folder.asked():
+        for answer in folder.answers(number):
+            meter.count(answer)
+    for name, before, limit, spent in (
+        ("trainings", old.trainings, new.trainings, meter.trainings),
+        ("training_minutes", old.training_minutes, new.training_minutes, meter.training_s / 60),
+    ):
+        lowered = limit is not None and (before is None or limit < before)
+        if lowered and limit is not None and limit < spent - 1e-9:
+            raise RunFolderError(
+                f"`budget.{name}` counts all {name.replace('_', ' ')} of the study and may not be below the "
+                f"{spent:.4g} already spent, but got {limit:g}"
+            )

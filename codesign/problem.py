@@ -62,7 +62,7 @@ class Problem:
     def price_reference(self) -> Evaluation:
         """Return the cost of the reference design, untrained."""
         space, name = self._study.reference_space, self._study.network.name
-        reference, _ = assemble(space, {}, name, self.describe)
+        reference, _ = assemble(space, {}, name, self.describe, section="reference")
         return evaluate(reference, self.bench, keeps=lambda scores, traced: False)
 
     def evaluate(self, design: Design, *, gate: bool, stage: int | None = None) -> Evaluation:

@@ -102,6 +102,11 @@ class Progress:
             self._announced = True
             self.console.print("Finishing what is running; press Ctrl-C again to stop at once.")
 
+    @property
+    def ended(self) -> str | None:
+        """Why the sweep drew no more, once all that it had drawn is told."""
+        return None if self._last is None else self._last.ended
+
     def _left(self, tick: Tick) -> str:
         """Say when the first budget will be spent, at this session's pace; a plateau cannot be foreseen."""
         first = self._first or tick

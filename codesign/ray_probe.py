@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any, cast
 
 from codesign.errors import ClusterError
 from codesign.network_port import is_open
+from codesign.sections.executor import RAY_PLACE
 
 PROBE_S = 90.0  # our choice: importing Ray and connecting takes 3 s on an idle machine, 25 s on a busy one
 _NODE_S = 60.0  # our choice: a node starts a worker and imports torch
@@ -138,7 +138,7 @@ def endpoint(address: str) -> tuple[str, int] | None:
     name = os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address
     if name in ("auto", "local"):
         return None
-    match = re.fullmatch(r"(?:ray://)?\[?([^\[\]/]+?)\]?:(\d{1,5})", name)
+    match = RAY_PLACE.fullmatch(name)
     if match is None:
         raise ClusterError(
             f"a Ray address is auto, local, HOST:PORT or ray://HOST:PORT, but got {name!r} (ports by "

@@ -54,7 +54,7 @@ def space_of(study: StudyFile, describe: Describe) -> SearchSpace:
     def assembled(values: Mapping[str, KnobValue]) -> tuple[Design, dict[str, KnobValue]]:
         return assemble(space, values, network, describe)
 
-    reference, pinned = assemble(study.reference_space, {}, network, describe)
+    reference, pinned = assemble(study.reference_space, {}, network, describe, section="reference")
     values = {name: pinned.get(name, knob.values[0]) for name, knob in found.items()}
     inside = all(values[name] in knob.values for name, knob in found.items())
     inside = inside and assembled(values)[0] == reference

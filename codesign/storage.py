@@ -15,7 +15,7 @@ from codesign.errors import StorageError
 from codesign.names import nearest
 from codesign.network_port import is_open
 from codesign.run_folder import RunFolder
-from codesign.study_file import StudyFile
+from codesign.study_file import StudyFile, absolute_storage
 
 _PORTS = {"postgresql": 5432, "mysql": 3306, "redis": 6379, "rediss": 6379}
 
@@ -135,7 +135,7 @@ def move_trials(folder: RunFolder, study: StudyFile, storage: BaseStorage, name:
     Raises:
         StorageError: the storage that has them does not answer.
     """
-    before = str(folder.manifest().get("storage", study.storage))
+    before = absolute_storage(str(folder.manifest().get("storage", study.storage)))
     if before == study.storage:
         return
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -88,6 +88,11 @@ class StudyFile(Section):
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()  # workers may run elsewhere
 
+    @field_validator("storage")
+    @classmethod
+    def _same_from_everywhere(cls, value: str) -> str:
+        return absolute_storage(value)
+
     @field_validator("constraints")
     @classmethod
     def _searchable(cls, value: tuple[Constraint, ...]) -> tuple[Constraint, ...]:
@@ -207,6 +212,14 @@ def _question(data: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in data.items() if name not in free}
     elsewhere = ("data_root", "download")
     return kept | {"dataset": {k: v for k, v in kept["dataset"].items() if k not in elsewhere}}
+
+
+def absolute_storage(address: str) -> str:
+    """Return a storage's address; the file of a relative SQLite one as it is named from every folder."""
+    kind, mark, path = address.partition(":///")
+    if not kind.startswith("sqlite") or not path or path.startswith(("/", ":memory:", "file:")):
+        return address
+    return f"{kind}{mark}{Path(path).absolute()}"
 
 
 def _leaves(data: object, path: str = "") -> Iterator[tuple[str, object]]:

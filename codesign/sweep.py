@@ -257,7 +257,7 @@ class Sweep:
                 reference=self._reference,
                 elapsed_s=time.monotonic() - started,
                 stopping=self.stop.requested,
-                ended=self._ended,
+                ended=None if self._flights else self._ended,
                 training_s=self.meter.training_s,
                 trainings=self.meter.trainings,
                 wall_s=self.meter.wall_s,

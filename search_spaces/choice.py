@@ -30,7 +30,24 @@ JsonValue = Union[Mapping[str, "JsonValue"], Sequence["JsonValue"], str, int, fl
 
 
 class SpaceError(ValueError):
-    """A choice, a space or a stored design breaks one of its rules; the message says which and how."""
+    """A choice, a space or a stored design breaks one of its rules; the message says which and how.
+
+    Args:
+        message: one line a problem.
+        key: where in the study file the problems stand, as far as it is known; begins each line.
+    """
+
+    def __init__(self, message: str, *, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        return "\n".join(f"{self.key}: {line}" for line in said.splitlines()) if self.key else said
+
+    def under(self, name: str) -> SpaceError:
+        """Return the same error, its key standing under another one."""
+        return SpaceError(str(self.args[0]), key=f"{name}.{self.key}" if self.key else name)
 
 
 class Choice(Protocol):

@@ -175,18 +175,36 @@ class DecompositionSpace(BaseModel):
         return tuple(self.ranks)
 
     def check_layers(self, layers: tuple[LayerInfo, ...]) -> None:
-        """Refuse groups that divide the channels of no layer.
+        """Refuse ranks that their layer cannot have, and groups that divide the channels of no layer.
 
         Raises:
-            SpaceError: with the value and the convolution that comes nearest.
+            SpaceError: with the value and what the layers can have.
         """
+        self._check_ranks(layers)
         for groups in self.groups if "grouped" in self.kind else ():
             if not any(can_group(layer, groups) for layer in layers):
                 shapes = ", ".join(f"{one.name} {_channels(one)}" for one in layers if one.kind == "conv2d")
                 raise SpaceError(
                     f"`groups: {groups}` must divide the outputs and the inputs of a convolution, and leave "
-                    f"two inputs a group, but it does so in no layer; outputs x inputs: {shapes or 'none'}"
+                    f"two inputs a group, but it does so in no layer; outputs x inputs: {shapes or 'none'}",
+                    key="groups",
                 )
+
+    def _check_ranks(self, layers: tuple[LayerInfo, ...]) -> None:
+        # Where networks of the space differ in the layer's size, the smallest is the law.
+        wrong = {
+            (
+                layer.name,
+                rank,
+            ): f"the rank of layer {layer.name!r} must be from 1 to {full_rank(layer)}, "
+            f"the smaller of its {layer.weight_shape[0]} outputs and {layer.weight_shape[1]} inputs, "
+            f"but `ranks` has {rank}"
+            for layer in sorted(layers, key=full_rank, reverse=True)
+            for rank in self.ranks.get(layer.name, ())
+            if not 1 <= rank <= full_rank(layer)
+        }
+        if wrong:
+            raise SpaceError("\n".join(wrong.values()), key="ranks")
 
     def suggest(self, ask: Ask, layer: LayerInfo) -> DecompositionChoice | None:
         """Ask for kind and rank of the layer; None where it stays whole.
@@ -194,13 +212,7 @@ class DecompositionSpace(BaseModel):
         Raises:
             SpaceError: a rank of `ranks` that the layer cannot have.
         """
-        for rank in self.ranks.get(layer.name, ()):
-            if not 1 <= rank <= full_rank(layer):
-                raise SpaceError(
-                    f"the rank of layer {layer.name!r} must be from 1 to {full_rank(layer)}, the smaller of "
-                    f"its {layer.weight_shape[0]} outputs and {layer.weight_shape[1]} inputs, but `ranks` "
-                    f"has {rank}"
-                )
+        self._check_ranks((layer,))
         if layer.groups > 1 or layer.weight_shape[1] == 1:
             return None
         groups = tuple(groups for groups in self.groups if can_group(layer, groups))

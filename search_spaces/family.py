@@ -42,7 +42,7 @@ class ChecksLayers(Protocol):
     """A section that is refused where it asks for what no layer of any network can have."""
 
     def check_layers(self, layers: tuple[LayerInfo, ...]) -> None:
-        """Raise `SpaceError` for a value that fits none of the layers."""
+        """Raise `SpaceError`, with its key in the section, for values that fit none of the layers."""
         ...
 
 

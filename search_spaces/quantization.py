@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from search_spaces.ask import Ask, LayerInfo
 from search_spaces.choice import SpaceError, choice, nearest
@@ -119,6 +119,11 @@ class _Coded:
     fits_after: bool = True
     is_affine: bool = False
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether there is nothing to choose: its weights have one number of bits."""
+        return len(self.legal) == 1
+
 
 def _affine(bits: int, grouping: Grouping, *, symmetric: bool) -> Affine:
     return Affine(
@@ -149,6 +154,7 @@ _QUANTIZERS: dict[str, _Coded] = {
     "ternary": _Coded(weights=lambda bits, how: Ternary(), legal=(2,)),
 }
 QUANTIZERS = ("lsq", *_QUANTIZERS)
+_SIGN_BITS = 1  # which no other quantizer has
 
 
 def _legal(bits: int) -> int:
@@ -158,6 +164,10 @@ def _legal(bits: int) -> int:
         one = "; one bit a weight is `quantizer: sign`" if bits == 1 else ""
         raise ValueError(f"bits must be one of {list(legal)}, but got {bits}; the nearest is {closest}{one}")
     return bits
+
+
+def _legal_weight(bits: int) -> int:
+    return bits if bits == _SIGN_BITS else _legal(bits)
 
 
 def _legal_edge(bits: int | None) -> int | None:
@@ -170,7 +180,16 @@ def _known_quantizer(name: str) -> str:
     return name
 
 
+def _weight_bits(quantizer: str) -> tuple[int, ...]:
+    """Return the bits that a quantizer may give to weights; two have but one number of them."""
+    known = _QUANTIZERS.get(quantizer)
+    if known is None:
+        return (*LEGAL_BITS, FULL_BITS)
+    return known.legal if known.is_fixed else (*known.legal, FULL_BITS)
+
+
 Bits = Annotated[int, AfterValidator(_legal)]
+WeightBits = Annotated[int, AfterValidator(_legal_weight)]
 Quantizer = Annotated[str, AfterValidator(_known_quantizer)]
 
 
@@ -180,8 +199,10 @@ class QuantizationSpace(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    weight_bits: Values[Bits] = Field(
-        default=(8,), description="Bits a weight: 2 to 8, 16, or 32 (not quantized)."
+    weight_bits: Values[WeightBits] = Field(
+        default=(8,),
+        description="Bits a weight: 2 to 8, 16, or 32 (not quantized). Left out: 8, or the bits of sign (1) "
+        "and ternary (2), which have no others.",
     )
     activation_bits: Values[Bits] = Field(
         default=(8,), description="Bits an activation: 2 to 8, 16, or 32 (not quantized)."
@@ -212,6 +233,19 @@ class QuantizationSpace(BaseModel):
     )
     per_layer: bool = Field(default=True, description="Each layer its own bits, or one choice for all.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_bits(cls, data: object) -> object:
+        """Give quantizers that have but one number of bits those, where the bits are left out."""
+        if not isinstance(data, Mapping) or data.get("weight_bits") is not None:
+            return data
+        rest = {name: value for name, value in data.items() if name != "weight_bits"}
+        asked = rest.get("quantizer", "lsq")
+        names = asked if isinstance(asked, list | tuple) else (asked,)
+        found = [_QUANTIZERS.get(name) if isinstance(name, str) else None for name in names]
+        own = [one.legal[0] for one in found if one is not None and one.is_fixed]
+        return rest | {"weight_bits": sorted(set(own))} if own and len(own) == len(found) else rest
+
     def model_post_init(self, context: object, /) -> None:
         """Refuse what a quantizer of the space cannot have, and what none of them has."""
         known = {name: _QUANTIZERS[name] for name in self.quantizer if name in _QUANTIZERS}
@@ -228,7 +262,26 @@ class QuantizationSpace(BaseModel):
                 f"`mode: ptq` fits levels to trained weights, but {' and '.join(late)} must be trained with; "
                 "leave them out of `quantizer`, or ptq out of `mode`"
             )
+        self._check_weight_bits()
         self._check_grouping(any(quantizer.is_affine for quantizer in known.values()))
+
+    def _check_weight_bits(self) -> None:
+        """Refuse bits that no quantizer of the space has, and a quantizer that has none of the bits."""
+        legal = {name: _weight_bits(name) for name in self.quantizer}
+        stray = [bits for bits in self.weight_bits if not any(bits in one for one in legal.values())]
+        if stray:
+            known = ", ".join(f"{name} takes weight bits of {list(one)}" for name, one in legal.items())
+            hint = "; one bit a weight is `quantizer: sign`" if _SIGN_BITS in stray else ""
+            raise ValueError(
+                f"{known}, but `weight_bits` has {stray}; leave them out, or add a quantizer "
+                f"that has them{hint}"
+            )
+        for name, one in legal.items():
+            if len(one) > 1 and not set(one) & set(self.weight_bits):
+                raise ValueError(
+                    f"{name} takes weight bits of {list(one)}, but `weight_bits` has "
+                    f"{list(self.weight_bits)}; add one of them, or leave that quantizer out"
+                )
 
     def _check_grouping(self, has_affine: bool) -> None:
         grouped = any(self.group_size)
@@ -246,7 +299,7 @@ class QuantizationSpace(BaseModel):
     def reference(self) -> dict[str, object]:
         """Return the section of the default reference design: 8 bits everywhere, by LSQ."""
         return {
-            "weight_bits": 8,
+            "weight_bits": None,  # left out: another quantizer may have other bits
             "activation_bits": 8,
             "quantizer": "lsq",
             "mode": "qat",
@@ -270,10 +323,11 @@ class QuantizationSpace(BaseModel):
         if len(self.quantizer) > 1:
             name = ask.categorical(f"{prefix}.quantizer", self.quantizer)
         quantizer = _QUANTIZERS.get(name)
-        if quantizer is not None and len(quantizer.legal) == 1:
+        if quantizer is not None and quantizer.is_fixed:
             weight_bits = quantizer.legal[0]
         else:
-            weight_bits = int(ask.ordinal(f"{prefix}.weight_bits", self.weight_bits))
+            legal = tuple(bits for bits in self.weight_bits if bits in _weight_bits(name))
+            weight_bits = int(ask.ordinal(f"{prefix}.weight_bits", legal))
         activation_bits = int(ask.ordinal(f"{prefix}.activation_bits", self.activation_bits))
         if quantizer is None:
             return self._uniform(weight_bits, activation_bits)

@@ -51,7 +51,8 @@ class BaseSpace(BaseModel):
         chosen = self.network.suggest(ask, network)
         spaces = self.layer_spaces()
         layers = describe(chosen)
-        _check_names(spaces, layers)
+        for error in _unknown_names(spaces, layers):
+            raise error
         return Design(
             network=chosen,
             layers=tuple(
@@ -74,8 +75,11 @@ class BaseSpace(BaseModel):
 def _choices(spaces: Mapping[str, LayerSpace], ask: Ask, layer: LayerInfo) -> tuple[Choice, ...]:
     """Ask every family in its order; the later ones know into what the earlier ones have cut the layer."""
     made: list[Choice] = []
-    for space in spaces.values():
-        choice = space.suggest(ask, layer)
+    for family, space in spaces.items():
+        try:
+            choice = space.suggest(ask, layer)
+        except SpaceError as error:
+            raise error.under(family) from error
         if choice is not None:
             made.append(choice)
         replaces: object = choice
@@ -84,12 +88,14 @@ def _choices(spaces: Mapping[str, LayerSpace], ask: Ask, layer: LayerInfo) -> tu
     return tuple(made)
 
 
-def _check_names(spaces: Mapping[str, LayerSpace], layers: tuple[LayerInfo, ...]) -> None:
+def _unknown_names(spaces: Mapping[str, LayerSpace], layers: tuple[LayerInfo, ...]) -> list[SpaceError]:
     known = [layer.name for layer in layers]
-    for family, space in spaces.items():
-        for name in space.layer_names if isinstance(space, NamesLayers) else ():
-            if name not in known:
-                raise SpaceError(f"space.{family}: the network has no layer {name!r}.{nearest(name, known)}")
+    return [
+        SpaceError(f"the network has no layer {name!r}.{nearest(name, known)}", key=family)
+        for family, space in spaces.items()
+        for name in (space.layer_names if isinstance(space, NamesLayers) else ())
+        if name not in known
+    ]
 
 
 Space: type[BaseSpace] = create_model(
@@ -143,23 +149,52 @@ def _nearest(value: KnobValue, knob: Knob) -> KnobValue:
 
 
 def assemble(
-    space: BaseSpace, assignment: Mapping[str, KnobValue], network: str, describe: Describe
+    space: BaseSpace,
+    assignment: Mapping[str, KnobValue],
+    network: str,
+    describe: Describe,
+    *,
+    section: str = "space",
 ) -> tuple[Design, dict[str, KnobValue]]:
-    """Return the design that a full assignment makes, and the knobs that it really used."""
+    """Return the design that a full assignment makes, and the knobs that it really used.
+
+    Args:
+        space: what may be chosen.
+        assignment: the knobs' values.
+        network: the study's network.
+        describe: the layers of a network choice.
+        section: where in the study file the space stands, for messages.
+
+    Raises:
+        SpaceError: the space asks of a layer what it cannot have.
+    """
     replay = _Replay(assignment=assignment)
-    design = space.suggest(replay, network, describe)
-    return design, replay.answers
+    return _suggested(space, replay, network, describe, section), replay.answers
+
+
+def _suggested(
+    space: BaseSpace, replay: _Replay, network: str, describe: Describe, section: str = "space"
+) -> Design:
+    try:
+        return space.suggest(replay, network, describe)
+    except SpaceError as error:
+        raise error.under(section) from error
 
 
 def _check_layers(space: BaseSpace, network: str, describe: Describe) -> None:
-    """Refuse what no layer of any network of the space can have."""
+    """Refuse what no layer of any network of the space can have: every problem at once, one a line."""
+    spaces = space.layer_spaces()
+    unknown = (_unknown_names(spaces, describe(chosen)) for chosen in space.network.every_choice(network))
+    found = next((errors for errors in unknown if errors), [])
     layers = _all_layers(space, network, describe)
-    for family, section in space.layer_spaces().items():
+    for family, section in spaces.items():
         if isinstance(section, ChecksLayers):
             try:
                 section.check_layers(layers)
             except SpaceError as error:
-                raise SpaceError(f"space.{family}: {error}") from error
+                found.append(error.under(family))
+    if found:
+        raise SpaceError("\n".join(str(error.under("space")) for error in found))
 
 
 def _all_layers(space: BaseSpace, network: str, describe: Describe) -> tuple[LayerInfo, ...]:
@@ -192,7 +227,7 @@ def knobs(space: BaseSpace, network: str, describe: Describe) -> dict[str, Knob]
     while waiting:
         assignment = waiting.pop(0)
         replay = _Replay(assignment=assignment)
-        space.suggest(replay, network, describe)
+        _suggested(space, replay, network, describe)
         for name, knob in replay.asked.items():
             known = found.get(name)
             new = [value for value in knob.values if known is None or value not in known.values]

@@ -253,13 +253,11 @@ class SparsitySpace(BaseModel):
         Raises:
             SpaceError: with the pattern, and those that fit somewhere.
         """
-        for pattern in self.patterns:
-            if not any(fits(pattern, layer) for layer in layers):
-                others = [one for one in ("dense", *_WITH_DENSITY) if any(fits(one, any_) for any_ in layers)]
-                raise SpaceError(
-                    f"pattern {pattern!r} fits no layer of any network: {_NEEDS}; legal here: "
-                    f"{', '.join(others)}"
-                )
+        stray = [one for one in self.patterns if not any(fits(one, layer) for layer in layers)]
+        if stray:
+            others = [one for one in ("dense", *_WITH_DENSITY) if any(fits(one, any_) for any_ in layers)]
+            said = f"fits no layer of any network: {_NEEDS}; legal here: {', '.join(others)}"
+            raise SpaceError("\n".join(f"pattern {one!r} {said}" for one in stray), key="patterns")
 
     def passed_over(self, layers: tuple[LayerInfo, ...]) -> tuple[str, ...]:
         """Return for each pattern which layers cannot have it, and what those get."""
@@ -295,7 +293,8 @@ class SparsitySpace(BaseModel):
             )
             raise SpaceError(
                 f"no pattern of {list(self.patterns)} fits layer {shapes}: {_NEEDS}; "
-                "legal here: dense, unstructured. Add one of them to `patterns`"
+                "legal here: dense, unstructured. Add one of them to `patterns`",
+                key="patterns",
             )
         return self._chosen(ask, ask.categorical(f"{layer.name}.sparsity", legal), layer.name)
 

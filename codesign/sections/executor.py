@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+import re
+
+from pydantic import Field, field_validator, model_validator
 
 from codesign.names import nearest
 from codesign.sections.section import Section
+
+# A host, which may be an IPv6 address in brackets, and its port.
+RAY_PLACE = re.compile(r"(?:ray://)?\[?([^\[\]/\s]+?)\]?:(\d{1,5})")
 
 
 class Limits(Section):
@@ -34,6 +39,16 @@ class RayCluster(Limits):
     workers: int | None = Field(default=None, ge=1, description="As many as fit the cluster where absent.")
     cpus_per_trial: float = Field(default=1.0, gt=0, description="Cores that Ray keeps for one worker.")
     gpus_per_trial: float = Field(default=0.0, ge=0, description="GPUs that Ray keeps for one worker.")
+
+    @field_validator("address")
+    @classmethod
+    def _has_a_form(cls, value: str) -> str:
+        if value not in ("auto", "local") and RAY_PLACE.fullmatch(value) is None:
+            raise ValueError(
+                f"a Ray address is auto, local, HOST:PORT or ray://HOST:PORT, but got {value!r} (ports by "
+                "default: 6379, and 10001 with ray://)"
+            )
+        return value
 
 
 class Executor(Section):

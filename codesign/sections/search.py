@@ -90,6 +90,15 @@ class HardwareSweep(Section):
     )
     told: int = Field(default=4, ge=0, description="Of those kept, how many the sampler learns from.")
 
+    @model_validator(mode="after")
+    def _shorter(self) -> HardwareSweep:
+        if self.shortlist is not None and self.shortlist >= self.designs:
+            raise ValueError(
+                f"`shortlist` must be below `designs`, but got shortlist={self.shortlist} and "
+                f"designs={self.designs}; left out, every half is priced on all designs"
+            )
+        return self
+
 
 class WarmStart(Section):
     """Begin with the best designs of an earlier run, whose space may differ."""

@@ -244,7 +244,8 @@ def test_a_finished_run_says_that_nothing_was_left_to_do(finished: Path) -> None
     done = cosearch("resume", "runs/tiny", "-q", cwd=finished)
     assert done.returncode == 0, done.stderr
     assert (
-        "nothing was left to do (8 trials planned): a larger budget goes on, e.g. --trials 16" in done.stdout
+        "nothing was left to do (8 trials were drawn): a larger budget goes on, e.g. --trials 16"
+        in done.stdout
     )
 
 

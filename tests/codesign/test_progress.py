@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from codesign.budget import way_on
+from codesign.drive import change
+from codesign.errors import RunFolderError
 from codesign.progress import Progress
 from codesign.run_folder import RunFolder, create
 from codesign.sections.budget import Budget
@@ -54,6 +57,37 @@ def test_trainings_are_shown(tmp_path: Path, study: StudyFile) -> None:
     lines = shown(tmp_path / "run", with_budget(study, trainings=5)).splitlines()
     assert any(re.match(r"\[\d+, \d\.\d of 5 trainings\] trial \d+", line) for line in lines)
     assert lines[-1] == "ended: 5 trainings are spent"
+
+
+def test_a_run_that_is_killed_is_not_said_to_have_ended(tmp_path: Path, study: StudyFile) -> None:
+    folder = create(tmp_path / "run", study, command="test")
+    executor = FormulaExecutor(folder)
+    executor.die_after = 38  # all 40 are drawn by then
+    ticks: list[Tick] = []
+    with pytest.raises(KeyboardInterrupt):
+        sweep_of(folder, study, executor, ticks=ticks).run()
+    assert ticks
+    assert not any(tick.ended for tick in ticks)
+
+
+def test_a_larger_budget_is_proposed_of_the_kind_that_ended_the_run() -> None:
+    budget = Budget.model_validate({"trials": 50, "trainings": 6, "plateau": {"trials": 8}})
+    assert way_on(budget, "6 trainings are spent") == "-o budget.trainings=12"
+    assert way_on(budget, "50 trials were drawn") == "--trials 100"
+    assert way_on(budget, "the front did not grow over the last 8 trials") == "-o budget.plateau.trials=16"
+    assert way_on(budget, "every design of the space was drawn") is None
+
+
+def test_no_budget_of_training_falls_below_what_was_spent(tmp_path: Path, study: StudyFile) -> None:
+    study = with_budget(study, trainings=5)
+    folder = create(tmp_path / "run", study, command="test")
+    assert sweep_of(folder, study, FormulaExecutor(folder)).run()
+    with pytest.raises(RunFolderError, match=r"`budget.trainings` counts all .* already spent, but got 2"):
+        change(folder, ["budget.trainings=2"])
+    with pytest.raises(RunFolderError, match=r"`budget.training_minutes` counts all training minutes"):
+        change(folder, ["budget.training_minutes=0.0001"])
+    assert change(folder, ["executor=in_process"]).budget == study.budget  # overshot by what was in flight
+    assert change(folder, ["budget.trainings=50"]).budget.trainings == 50
 
 
 def test_wall_time_is_shown_and_a_plateau_explains_the_end(tmp_path: Path, study: StudyFile) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from codesign.errors import StudyFileError
@@ -229,6 +231,36 @@ def test_the_hash_ignores_what_may_change_and_nothing_else() -> None:
         assert parse_study(GOOD, "good.yaml", [same]).hash() == study.hash()
     for other in ("seed=1", "space.quantization.weight_bits=[4]", "sampler.window=9", "training.epochs=3"):
         assert parse_study(GOOD, "good.yaml", [other]).hash() != study.hash()
+
+
+def test_a_shortlist_is_shorter_than_the_list() -> None:
+    message = problems(GOOD, "hardware_sweep={designs: 4, shortlist: 4}")
+    assert "`shortlist` must be below `designs`, but got shortlist=4 and designs=4" in message
+    assert parse_study(GOOD, "good.yaml", ["hardware_sweep={designs: 4, shortlist: 3}"]).hardware_sweep
+
+
+@pytest.mark.parametrize("address", ["bad address", "host", "http://h:1", "h: 1", "a b:6379", ""])
+def test_a_ray_address_has_a_form(address: str) -> None:
+    message = problems(GOOD, f"executor={{ray: {{address: '{address}'}}}}")
+    assert "executor.ray.address: a Ray address is auto, local, HOST:PORT or ray://HOST:PORT" in message
+    assert f"but got {address!r}" in message
+
+
+@pytest.mark.parametrize("address", ["auto", "local", "h:6379", "ray://h:10001", "[::1]:6379"])
+def test_every_form_of_a_ray_address_is_taken(address: str) -> None:
+    study = parse_study(GOOD, "good.yaml", [f"executor={{ray: {{address: '{address}'}}}}"])
+    assert study.executor.ray is not None
+    assert study.executor.ray.address == address
+
+
+def test_a_relative_storage_is_named_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = parse_study(GOOD, "good.yaml", ["storage=sqlite:///rel.db"])
+    assert study.storage == f"sqlite:///{tmp_path}/rel.db"
+    monkeypatch.chdir("/")
+    assert parse_study(study.to_yaml(), "resolved").storage == study.storage
+    for same in ("journal", "sqlite://", "sqlite:///:memory:", "sqlite:////a/b.db", "redis://h/0"):
+        assert parse_study(GOOD, "good.yaml", [f"storage='{same}'"]).storage == same
 
 
 @pytest.mark.parametrize("name", bundled_studies())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from search_spaces.ask import LayerInfo
+from search_spaces.choice import SpaceError
 from search_spaces.design import Design, design_from_json, design_to_json, fingerprint
 from search_spaces.network import NetworkChoice, NetworkSpace
 from search_spaces.space import BaseSpace, Space, assemble, knobs
@@ -117,6 +118,29 @@ def test_a_parameter_at_its_default_is_the_same_chip() -> None:
 def test_a_wrong_accelerator_section_names_the_legal_ones(section: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Space.model_validate({"accelerator": section})
+
+
+def test_what_the_layers_cannot_have_is_told_at_once_with_its_place() -> None:
+    ranks = {"conv9": [1], "conv2": [4, 99]}
+    data = {"decomposition": {"kind": "low_rank", "ranks": ranks}, "sparsity": {"patterns": ["dense", "2:5"]}}
+    space: BaseSpace = Space.model_validate(SPACE.model_dump() | data)
+    with pytest.raises(SpaceError) as caught:
+        knobs(space, "net", describe)
+    lines = str(caught.value).splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [
+        "space.decomposition",
+        "space.decomposition.ranks",
+        "space.sparsity.patterns",
+    ]
+    assert "must be from 1 to 4" in lines[1]  # of the narrower network
+
+
+def test_a_layer_that_no_pattern_fits_is_told_with_its_place() -> None:
+    space: BaseSpace = Space.model_validate(SPACE.model_dump() | {"sparsity": {"patterns": "2:4"}})
+    with pytest.raises(SpaceError, match=r"^space\.sparsity\.patterns: no pattern of \['2:4'\] fits layer"):
+        knobs(space, "net", describe)
+    with pytest.raises(SpaceError, match=r"^reference\.sparsity\.patterns: no pattern of"):
+        assemble(space, {}, "net", describe, section="reference")
 
 
 def test_repeated_and_empty_values_are_refused() -> None:

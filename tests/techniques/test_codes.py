@@ -328,6 +328,16 @@ def test_the_edge_policy_is_explicit() -> None:
     [
         ({"quantizer": "lsqq"}, "no quantizer is named 'lsqq'. Did you mean 'lsq'"),
         ({"weight_bits": 1}, "one bit a weight is `quantizer: sign`"),
+        (
+            {"weight_bits": [2, 3], "quantizer": "ternary"},
+            r"ternary takes weight bits of \[2\], but .* \[3\]",
+        ),
+        ({"weight_bits": 8, "quantizer": "sign"}, r"sign takes weight bits of \[1\], but .* has \[8\]"),
+        ({"weight_bits": [2, 32], "quantizer": ["sign", "ternary"]}, r"sign .* ternary .* has \[32\]"),
+        (
+            {"weight_bits": [1], "quantizer": ["lsq", "sign"]},
+            r"lsq takes .* but `weight_bits` has \[1\]; add",
+        ),
         ({"edge_bits": 1}, "bits must be one of"),
         ({"quantizer": "power_of_two", "weight_bits": [2, 4]}, r"`weight_bits` has \[2\]"),
         (
@@ -346,6 +356,22 @@ def test_the_edge_policy_is_explicit() -> None:
 def test_bad_fields_are_refused_when_the_study_is_read(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         QuantizationSpace.model_validate(fields)
+
+
+def test_bits_left_out_are_those_of_the_quantizer() -> None:
+    for quantizer, bits in (("sign", (1,)), ("ternary", (2,)), (["sign", "ternary"], (1, 2)), ("lsq", (8,))):
+        space = QuantizationSpace.model_validate({"quantizer": quantizer})
+        assert space.weight_bits == bits
+        assert QuantizationSpace.model_validate(space.model_dump()) == space  # as a run folder writes it
+    reference = QuantizationSpace().model_dump() | QuantizationSpace().reference()
+    assert QuantizationSpace.model_validate(reference).weight_bits == (8,)
+    assert QuantizationSpace.model_validate(reference | {"quantizer": "ternary"}).weight_bits == (2,)
+
+
+def test_one_bit_is_offered_to_no_quantizer_but_sign() -> None:
+    space = QuantizationSpace.model_validate({"quantizer": ["lsq", "sign"], "weight_bits": [1, 4]})
+    made = space.suggest(Scripted(quantizer="lsq"), MIDDLE)
+    assert made == UniformQuantization(weight_bits=4, activation_bits=8)
 
 
 def test_calibration_alone_is_worse_than_training_with_the_quantizer() -> None:
