@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from codesign.names import nearest
 from codesign.sections.section import Section
+from hw_templates.names import nearest
 
 
 class Limits(Section):
