@@ -105,11 +105,11 @@ def load_chip(name: str, knobs: list[str]) -> Accelerator:
         HardwareError: no such chip, or a knob or value that is not legal.
         CostCommandError: a knob without a value, or knobs of a chip that has none.
     """
-    from hw_templates.chip_file import accelerator_from_file
+    from hw_templates.chip_file import accelerator_from_file, read_text
     from hw_templates.templates import load
 
     path = Path(name)
-    if path.is_file() and "format_version" in path.read_text("utf-8"):
+    if path.is_file() and "format_version" in read_text(path):
         if knobs:
             raise CostCommandError(f"{name} is one chip without knobs, but --set gives {', '.join(knobs)}")
         return accelerator_from_file(path)

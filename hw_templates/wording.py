@@ -27,7 +27,9 @@ _KINDS = {
     "int_type": "must be a whole number",
     "invalid_key": "a key must be text",
     "path_type": "must be a path",
+    "string_too_short": "must not be empty",
     "string_type": "must be text",
+    "too_short": "must not be empty",
     "tuple_type": "must be a list",
 }
 _BOUNDS = {
