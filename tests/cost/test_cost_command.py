@@ -73,6 +73,10 @@ def test_an_exported_accelerator_is_a_chip_too(layers, tmp_path):
     [
         (("--bits", "8"), "--bits takes W,A or W,A,G"),
         (("--bits", "8,x"), "--bits takes W,A or W,A,G"),
+        (("--bits", "64,64"), "each from 1 to 32, but got '64,64'"),
+        (("--bits", "8,0.5"), "each from 1 to 32, but got '8,0.5'"),
+        (("--bits", "8,8,nan"), "each from 1 to 32, but got '8,8,nan'"),
+        (("--input", "1x3x4x4"), "leave --input out"),
         (("--set", "pe_rows"), "--set takes KNOB=VALUE, but got 'pe_rows'"),
         (("--set", "pe_rows=5"), r"pe_rows must be one of [4, 6, 8, 12, 16, 24], but got '5'"),
         (("--chip", "eyeris_like"), "Did you mean 'eyeriss_like'"),
