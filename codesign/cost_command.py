@@ -30,8 +30,8 @@ Subject = Annotated[
     typer.Argument(
         metavar="MODEL_OR_LAYERS",
         help="pkg.mod:factory, ./net.py:build, torchvision:NAME, or a file of layers (.csv, .yaml: "
-        "name,B,K,C,OY,OX,FY,FX,stride,groups,count, and IY,IX; K and C are counted PER GROUP, and what is left "
-        'out is 1: "Layer files" in docs/cost_model.md).',
+        "name,B,K,C,OY,OX,FY,FX,stride,groups,count, and IY,IX; K and C are counted PER GROUP, and what is "
+        'left out is 1: "Layer files" in docs/cost_model.md).',
     ),
 ]
 Chip = Annotated[
