@@ -44,7 +44,11 @@ def faults_of(error: ValidationError, model: type[BaseModel], under: str = "") -
             one["loc"][: len(where)] == where != one["loc"] for one in items
         ):
             continue  # its entries are wrong, and told
-        parts = [part for part in map(str, item["loc"]) if not part.startswith(("function-", "constrained-", "[key]"))]
+        parts = [
+            part
+            for part in map(str, item["loc"])
+            if not part.startswith(("function-", "constrained-", "[key]"))
+        ]
         path = ".".join(([under] if under else []) + parts) or "(top)"
         message, value = worded(item, model), _short(item["input"])
         if item["type"] in _TOLD_WITHOUT_VALUE and value.strip("'") not in message:
