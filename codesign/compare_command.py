@@ -135,8 +135,8 @@ def _strategies(
 
 def _named(names: str) -> list[Strategy]:
     from codesign.errors import CodesignError
-    from codesign.names import nearest
     from codesign.strategies import Strategy
+    from hw_templates.names import nearest
 
     known = {strategy.value: strategy for strategy in Strategy}
     asked = [name.strip() for name in names.split(",") if name.strip()]

@@ -16,12 +16,12 @@ from rich.table import Table
 from codesign.describe import accelerator_text, network_text, technique_text
 from codesign.errors import CodesignError
 from codesign.front import feasible
-from codesign.names import nearest
 from codesign.report.quantities import format_quantity, score_label
 from codesign.results import TrialResult
 from codesign.run_folder import RunFolder
 from codesign.study_file import StudyFile
 from evaluators.scores import Direction, ScoreKind, score_kinds
+from hw_templates.names import nearest
 from search_spaces.design import design_from_json
 
 VERSION = 1

@@ -23,12 +23,15 @@ class CostCommandError(CodesignError):
     """`cost` or `crosscheck` was asked for something that cannot be."""
 
 
+_WIDEST = 32  # the bits of a tensor that nothing quantizes
+
 Subject = Annotated[
     str,
     typer.Argument(
         metavar="MODEL_OR_LAYERS",
         help="pkg.mod:factory, ./net.py:build, torchvision:NAME, or a file of layers (.csv, .yaml: "
-        "name,B,K,C,OY,OX,FY,FX,stride,groups,count).",
+        "name,B,K,C,OY,OX,FY,FX,stride,groups,count, and IY,IX; K and C are counted PER GROUP, and what is "
+        'left out is 1: "Layer files" in docs/cost_model.md).',
     ),
 ]
 Chip = Annotated[
@@ -41,7 +44,7 @@ Shapes = Annotated[
     list[str] | None, typer.Option("--input", metavar="SHAPE", help="1x3x224x224; once per input of a model.")
 ]
 Bits = Annotated[
-    str, typer.Option("--bits", metavar="W,A[,G]", help="Bits of weights, activations and gradients.")
+    str, typer.Option("--bits", metavar="W,A[,G]", help="Bits of weights, activations, gradients: 1 to 32.")
 ]
 Train = Annotated[bool, typer.Option("--train", help="A training step: forward, backward and update.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail where an op's arithmetic is not known.")]
@@ -105,11 +108,11 @@ def load_chip(name: str, knobs: list[str]) -> Accelerator:
         HardwareError: no such chip, or a knob or value that is not legal.
         CostCommandError: a knob without a value, or knobs of a chip that has none.
     """
-    from hw_templates.chip_file import accelerator_from_file
+    from hw_templates.chip_file import accelerator_from_file, read_text
     from hw_templates.templates import load
 
     path = Path(name)
-    if path.is_file() and "format_version" in path.read_text("utf-8"):
+    if path.is_file() and "format_version" in read_text(path):
         if knobs:
             raise CostCommandError(f"{name} is one chip without knobs, but --set gives {', '.join(knobs)}")
         return accelerator_from_file(path)
@@ -133,8 +136,14 @@ def load_workload(subject: str, inputs: list[str], bits: str, train: bool) -> Wo
     """
     from evaluators.cost.layer_file import SUFFIXES, layers_workload, read_layers
 
+    check_bits(bits)
     path = Path(subject)
     if path.suffix in SUFFIXES:
+        if inputs:
+            raise CostCommandError(
+                f"{subject} is a file of layers, whose shapes are its columns, but --input gives "
+                f"{', '.join(inputs)}; leave --input out (IY and IX set the input of a layer)"
+            )
         return with_bits(layers_workload(read_layers(path), train=train), bits)
     if not inputs:
         raise CostCommandError(
@@ -155,6 +164,24 @@ def load_workload(subject: str, inputs: list[str], bits: str, train: bool) -> Wo
     return with_bits(trace(model, examples, loss="cross_entropy", optimizer=Optimizer.SGD), bits)
 
 
+def check_bits(bits: str) -> tuple[float, float, float]:
+    """Return the bits of weights, activations and gradients in "W,A" or "W,A,G".
+
+    Raises:
+        CostCommandError: if `bits` is something else, or a width is not from 1 to 32.
+    """
+    try:
+        widths = [float(part) for part in bits.split(",")]
+    except ValueError:
+        widths = []
+    if len(widths) not in (2, 3) or not all(1 <= width <= _WIDEST for width in widths):
+        raise CostCommandError(
+            f"--bits takes W,A or W,A,G, such as 4,8 or 8,8,16, each from 1 to {_WIDEST}, but got {bits!r}"
+        )
+    weight, activation, gradient = [*widths, 32.0][:3]
+    return weight, activation, gradient
+
+
 def with_bits(workload: Workload, bits: str) -> Workload:
     """Return the workload with the bits of "W,A" or "W,A,G"; gradients default to 32.
 
@@ -163,14 +190,7 @@ def with_bits(workload: Workload, bits: str) -> Workload:
     """
     from evaluators.workload.graph import Role
 
-    try:
-        weight, activation, gradient = [float(part) for part in (*bits.split(","), "32")][:3]
-        if min(weight, activation, gradient) <= 0 or bits.count(",") not in (1, 2):
-            raise ValueError
-    except ValueError as error:
-        raise CostCommandError(
-            f"--bits takes W,A or W,A,G, such as 4,8 or 8,8,16, but got {bits!r}"
-        ) from error
+    weight, activation, gradient = check_bits(bits)
     learning = (Role.GRADIENT, Role.ACTIVATION_GRADIENT, Role.OPTIMIZER_STATE)
     table = {}
     for index, tensor in enumerate(workload.tensors):

@@ -14,7 +14,6 @@ from codesign.halving import ZERO_COST
 from codesign.hardware import Hardware, keeps_constraints, missing_costs
 from codesign.jobs import Answer
 from codesign.layers import layers_to_json
-from codesign.names import nearest
 from codesign.report.quantities import format_quantity
 from codesign.results import TrialResult, TrialState, Violation
 from codesign.search_space import space_of
@@ -29,6 +28,7 @@ from evaluators.learning import zero_cost
 from evaluators.learning.stages import Stage
 from evaluators.scores import Scores, score_kinds
 from evaluators.traces import Traced
+from hw_templates.names import nearest
 from search_spaces.ask import LayerInfo
 from search_spaces.choice import JsonValue
 from search_spaces.design import Design, design_to_json

@@ -34,10 +34,10 @@ import yaml
 
 from codesign.errors import RunFolderError
 from codesign.files import read_json, write_atomic, write_json
-from codesign.names import nearest
 from codesign.results import TrialResult, result_from_json
 from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
+from hw_templates.names import nearest
 
 FORMAT = 1
 _PACKAGES = ("codesign", "torch", "optuna", "numpy", "networkx", "moocore", "scikit-learn", "ray")

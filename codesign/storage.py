@@ -12,10 +12,10 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from codesign.errors import StorageError
-from codesign.names import nearest
 from codesign.network_port import is_open
 from codesign.run_folder import RunFolder
 from codesign.study_file import StudyFile, absolute_storage
+from hw_templates.names import nearest
 
 _PORTS = {"postgresql": 5432, "mysql": 3306, "redis": 6379, "rediss": 6379}
 

@@ -14,16 +14,16 @@ from typing import Annotated, Any, Literal, TypeAlias, cast
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from codesign.names import nearest
 from codesign.sections.budget import Budget
 from codesign.sections.data import Dataset, Network
 from codesign.sections.executor import Executor, LocalProcesses, read_executor
 from codesign.sections.goals import Constraint, Objective, read_constraint, read_objective, some_objectives
 from codesign.sections.search import Fidelity, HardwareSweep, Sampler, WarmStart
 from codesign.sections.section import Section, read_named
-from codesign.wording import worded
 from evaluators.learning.recipe import Recipe
 from evaluators.scores import Source, score_kinds
+from hw_templates.names import nearest
+from hw_templates.wording import worded
 from search_spaces.space import BaseSpace, Space
 
 Yaml: TypeAlias = "dict[str, Yaml] | list[Yaml] | str | int | float | bool | None"

@@ -12,55 +12,10 @@ import yaml
 from pydantic import ValidationError
 
 from codesign.errors import StudyFileError
-from codesign.names import nearest
 from codesign.study_file import StudyFile
-from codesign.wording import worded
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """The safe loader, but a key that is written twice is an error rather than silently the last one."""
-
-
-def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[object, object]:
-    seen: list[object] = []
-    for place, _ in node.value:
-        if place.tag == "tag:yaml.org,2002:merge":  # `<<: *other`; what is written here too wins
-            continue
-        key = loader.construct_object(place)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key!r} is written twice", place.start_mark
-            )
-        seen.append(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-# ValueError: a date that there is not, an integer too long for Python. TypeError: a list as a key.
-YAML_ERRORS = (yaml.YAMLError, RecursionError, ValueError, TypeError)
-
-
-def _read_yaml(text: str) -> object:
-    # Not unsafe: `_UniqueKeyLoader` is a SafeLoader.
-    return yaml.load(text, Loader=_UniqueKeyLoader)
-
-
-def _unreadable(error: Exception) -> str:
-    """Return in one line what of a text is not YAML, and where."""
-    if isinstance(error, RecursionError):
-        return "not readable as YAML: it is nested too deeply, or contains itself"
-    if not isinstance(error, yaml.MarkedYAMLError):
-        return f"not readable as YAML: {' '.join(str(error).split(';')[0].split())}"
-    problem = str(error.problem)
-    if "could not determine a constructor" in problem:
-        tag = problem.rpartition(" ")[2].strip("'").replace("tag:yaml.org,2002:", "!!")
-        problem = (
-            f"a study file is plain data, but the tag {tag} asks for something to be built; leave it out"
-        )
-    mark = error.problem_mark
-    where = f" (line {mark.line + 1})" if mark is not None else ""
-    context = f"{error.context}: " if error.context else ""
-    return f"not readable as YAML: {context}{problem}{where}"
+from hw_templates.names import nearest
+from hw_templates.wording import worded
+from hw_templates.yaml_text import YAML_ERRORS, parse_yaml, unreadable
 
 
 def bundled_studies() -> dict[str, Path]:
@@ -116,10 +71,10 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> StudyFile:
 def parse_study(text: str, source: str, overrides: Sequence[str] = ()) -> StudyFile:
     """Check the text of a study file; see `load_study`."""
     try:
-        data = _read_yaml(text)
+        data = parse_yaml(text)
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
     except YAML_ERRORS as error:
-        raise StudyFileError(source, (_unreadable(error),)) from None
+        raise StudyFileError(source, (unreadable(error, "a study file"),)) from None
     if not isinstance(data, dict):
         raise StudyFileError(source, ("a study file is a mapping of keys to values, but this is not",))
     for override in overrides:
@@ -135,9 +90,11 @@ def _override(data: dict[str, object], override: str) -> None:
     if not equals or not key:
         raise StudyFileError("-o", (f"an override reads `dotted.key=value`, but got {override!r}",))
     try:
-        value = _read_yaml(text)
+        value = parse_yaml(text)
     except YAML_ERRORS as error:
-        raise StudyFileError("-o", (f"the value of {override!r} is {_unreadable(error)}",)) from None
+        raise StudyFileError(
+            "-o", (f"the value of {override!r} is {unreadable(error, 'a study file')}",)
+        ) from None
     *parents, last = key.split(".")
     node: object = data
     for position, part in enumerate(parents):

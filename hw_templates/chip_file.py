@@ -7,14 +7,20 @@ it writes reads back to an equal chip, whatever the tables say later.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from difflib import get_close_matches
-from math import sqrt
+from collections.abc import Callable, Mapping
+from math import isfinite, sqrt
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from hw_templates import units
 from hw_templates.accelerator import (
@@ -32,26 +38,35 @@ from hw_templates.accelerator import (
     VectorUnit,
     ZeroHandling,
 )
+from hw_templates.chip_faults import Fault, between_sections, faults_of, refuse, section_faults
 from hw_templates.components import Technology, technology
+from hw_templates.yaml_text import YAML_ERRORS, parse_yaml, unreadable
 
 FORMAT_VERSION = 1
 
 
-def _quantity(table: Mapping[str, float]) -> BeforeValidator:
+def _quantity(table: Mapping[str, float], law: str, legal: Callable[[float], bool]) -> BeforeValidator:
     def read(value: object) -> object:
         if isinstance(value, str):
-            return units.parse_quantity(value, table)
+            quantity = units.parse_quantity(value, table)
+            if not (isfinite(quantity) and legal(quantity)):
+                raise units.UnitError(f"must be {law}, but got {value!r}")
+            return quantity
         example = f'"{value} {next(iter(table))}"'
         raise units.UnitError(f"{value!r} has no unit; write it as text with one, as in {example}")
 
     return BeforeValidator(read)
 
 
-Capacity = Annotated[float, _quantity(units.CAPACITY_BITS)]
-Frequency = Annotated[float, _quantity(units.FREQUENCY_HZ)]
-Energy = Annotated[float, _quantity(units.ENERGY_PJ)]
-Area = Annotated[float, _quantity(units.AREA_MM2)]
-Power = Annotated[float, _quantity(units.POWER_MW)]
+def _not_negative(quantity: float) -> bool:
+    return quantity >= 0
+
+
+Capacity = Annotated[float, _quantity(units.CAPACITY_BITS, "at least 1 bit", lambda bits: bits >= 1)]
+Frequency = Annotated[float, _quantity(units.FREQUENCY_HZ, "above 0 Hz", lambda hertz: hertz > 0)]
+Energy = Annotated[float, _quantity(units.ENERGY_PJ, "at least 0 and finite", _not_negative)]
+Area = Annotated[float, _quantity(units.AREA_MM2, "at least 0 and finite", _not_negative)]
+Power = Annotated[float, _quantity(units.POWER_MW, "at least 0 and finite", _not_negative)]
 Letter = Literal["I", "W", "O"]
 Loop = Literal["B", "K", "C", "OY", "OX", "FY", "FX", "G"]
 Source = Annotated[str, Field(min_length=1, description="Where the numbers of this section are from.")]
@@ -67,8 +82,8 @@ class MemorySection(_Section):
     source: Source
     kind: MemoryKind
     operands: Annotated[tuple[Letter, ...], Field(min_length=1)]
-    capacity: Capacity
     word: Capacity
+    capacity: Capacity
     granularity: Capacity | None = None
     shared_over: tuple[str, ...] = ()
     ports: Ports = Ports.READ_AND_WRITE
@@ -83,12 +98,34 @@ class MemorySection(_Section):
     double_buffered: bool = False
     resident_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
+    @field_validator("capacity")
+    @classmethod
+    def _holds_a_word(cls, capacity: float, info: ValidationInfo) -> float:
+        word = info.data.get("word")
+        if word is not None and round(capacity) < round(word):
+            raise units.UnitError(
+                f"must hold at least one word (word: {word:g} bits), but got {capacity:g} bits; "
+                "enlarge the capacity or narrow the word"
+            )
+        return capacity
+
+    @field_validator("granularity")
+    @classmethod
+    def _part_of_a_word(cls, granularity: float | None, info: ValidationInfo) -> float | None:
+        word = info.data.get("word")
+        if granularity is not None and word is not None and round(granularity) > round(word):
+            raise units.UnitError(
+                f"must be at most one word (word: {word:g} bits), but got {granularity:g} bits; "
+                "narrow the granularity or widen the word"
+            )
+        return granularity
+
 
 class AxisSection(_Section):
     """One axis of the PE array."""
 
     size: Annotated[int, Field(ge=1)]
-    unroll: tuple[Loop, ...] | None = None
+    unroll: Annotated[tuple[Loop, ...], Field(min_length=1)] | None = None
     mixed: bool = True
 
 
@@ -210,11 +247,11 @@ def _axes(chip: ChipSection) -> tuple[ArrayAxis, ...]:
     )
 
 
-def _area(given: float | None, derived: float | None, what: str, tech: Technology) -> float:
+def _area(given: float | None, derived: float | None, path: str, tech: Technology) -> float:
     if given is not None:
         return given
     if derived is None:
-        raise HardwareError(f"technology {tech.name} has no area for {what}; give the field `area`")
+        raise HardwareError(f"chip.{path}.area: technology {tech.name} has no area for it; give this key")
     return derived
 
 
@@ -233,7 +270,7 @@ def _mac(mac: MacSection, tech: Technology) -> MacUnit:
         accumulator_bits=mac.accumulator_bits,
         precision=mac.precision,
         energy_pj=cost.energy_pj if mac.energy is None else mac.energy,
-        area_mm2=_area(mac.area, cost.area_mm2, "a MAC", tech) if accumulate else 0.0,
+        area_mm2=_area(mac.area, cost.area_mm2, "mac", tech) if accumulate else 0.0,
         leakage_mw=mac.leakage or 0.0,
         cycles_per_mac=mac.cycles_per_mac,
         energy_by_bits=curve,
@@ -245,7 +282,7 @@ def _vector(chip: ChipSection, tech: Technology) -> VectorUnit:
     add = tech.add(
         chip.mac.accumulator_bits
     )  # an element-wise step is taken as one wide addition: an estimate
-    lane_area = _area(None if unit.area is None else 0.0, add.area_mm2, "a vector lane", tech)
+    lane_area = _area(None if unit.area is None else 0.0, add.area_mm2, "vector", tech)
     return VectorUnit(
         lanes=unit.lanes,
         energy_pj_per_op=add.energy_pj if unit.energy is None else unit.energy,
@@ -265,7 +302,7 @@ def _memory(label: str, level: MemorySection, tech: Technology) -> MemoryLevel:
         cost = tech.memory(level.capacity, word_bits)
         read = cost.read_energy_pj if read is None else read
         write = cost.write_energy_pj if write is None else write
-        area = _area(area, cost.area_mm2, f"the {level.kind.value} of {label}", tech)
+        area = _area(area, cost.area_mm2, f"memories.{label}", tech)
         leakage = cost.leakage_mw if leakage is None else leakage
     return MemoryLevel(
         name=label,
@@ -291,54 +328,38 @@ def _memory(label: str, level: MemorySection, tech: Technology) -> MemoryLevel:
 _M = TypeVar("_M", bound=BaseModel)
 
 
-def read_model(model: type[_M], data: object, *, where: str) -> _M:
+def read_model(model: type[_M], data: object, *, where: str, under: str = "") -> _M:
     """Return `data` as a `model`; every problem in one `HardwareError`, each with its path and value."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            path = ".".join(str(part) for part in problem["loc"]) or "(top)"
-            message = problem["msg"].removeprefix("Value error, ")
-            if problem["type"] == "extra_forbidden":
-                message = _unknown_key(model, problem["loc"])
-            lines.append(f"  {path}: {message} (got {_short(problem['input'])})")
-        raise HardwareError(f"{where} has {len(lines)} problem(s):\n" + "\n".join(lines)) from error
+        refuse(faults_of(error, model, under), where)
+        raise
 
 
-def _unknown_key(model: type[BaseModel], path: tuple[int | str, ...]) -> str:
-    """Return the message for a key that no section has, with the keys that its section has."""
-    legal = sorted(_section(model, path[:-1]).model_fields)
-    near = get_close_matches(str(path[-1]), legal, 1)
-    return f"no such key; legal are {', '.join(legal)}" + (f"; did you mean {near[0]!r}?" if near else "")
+def chip_faults(chip: object) -> list[Fault]:
+    """Return every fault of a chip's data, by paths that start at `chip`."""
+    return [*section_faults(ChipSection, chip, "chip"), *between_sections(chip)]
 
 
-def _section(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:
-    """Return the section at `path`, in which names of memories, axes and units stand for no section."""
-    for part in path:
-        field = model.model_fields.get(str(part))
-        if field is not None:
-            model = next(iter(_sections_in(field.annotation)), model)
-    return model
+def read_text(path: Path) -> str:
+    """Return the text of a file.
 
-
-def _sections_in(annotation: object) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for argument in get_args(annotation) for found in _sections_in(argument)]
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    Raises:
+        HardwareError: if it cannot be read as text.
+    """
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise HardwareError(f"{path} cannot be read as text: {error}") from error
 
 
 def read_yaml(text: str, *, where: str) -> dict[str, object]:
     """Return the mapping that `text` holds, or raise a `HardwareError` with the place of the fault."""
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise HardwareError(f"{where} is not YAML: {error}") from error
+        data = parse_yaml(text)
+    except YAML_ERRORS as error:
+        raise HardwareError(f"{where} is {unreadable(error, 'a chip file')}") from error
     if not isinstance(data, dict):
         raise HardwareError(f"{where} must hold a mapping, but holds {type(data).__name__}")
     return data
@@ -350,7 +371,9 @@ def accelerator_from_yaml(text: str, *, where: str = "the accelerator file") -> 
     Raises:
         HardwareError: with every problem of the text.
     """
-    file = read_model(ChipFile, read_yaml(text, where=where), where=where)
+    data = read_yaml(text, where=where)
+    refuse([*section_faults(ChipFile, data), *between_sections(data.get("chip"))], where)
+    file = ChipFile.model_validate(data)
     try:
         return build(file.chip, name=file.name, source=file.source)
     except HardwareError as error:
@@ -359,4 +382,4 @@ def accelerator_from_yaml(text: str, *, where: str = "the accelerator file") -> 
 
 def accelerator_from_file(path: Path) -> Accelerator:
     """Return the accelerator in an exported file; see `accelerator_from_yaml`."""
-    return accelerator_from_yaml(path.read_text("utf-8"), where=str(path))
+    return accelerator_from_yaml(read_text(path), where=str(path))

@@ -8,7 +8,6 @@ segment, and the result says so (`extrapolated`).
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from hw_templates.accelerator import HardwareError
+from hw_templates.names import nearest
 
 _P = TypeVar("_P")
 
@@ -181,9 +181,9 @@ def technology(name: str) -> Technology:
     """
     known = technologies()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise HardwareError(f"there is no technology {name!r}{hint} Known: {', '.join(known)}")
+        raise HardwareError(
+            f"there is no technology {name!r}.{nearest(name, known)} Known: {', '.join(known)}"
+        )
     text = (resources.files("hw_templates.tables") / f"{name}.json").read_text("utf-8")
     data = json.loads(text)
     return Technology(

@@ -6,8 +6,8 @@ import re
 
 from pydantic import Field, field_validator, model_validator
 
-from codesign.names import nearest
 from codesign.sections.section import Section
+from hw_templates.names import nearest
 
 # A host, which may be an IPv6 address in brackets, and its port.
 RAY_PLACE = re.compile(r"(?:ray://)?\[?([^\[\]/\s]+?)\]?:(\d{1,5})")

@@ -9,9 +9,9 @@ from enum import Enum
 
 from pydantic import Field
 
-from codesign.names import nearest
 from codesign.sections.section import Section, read_named
 from evaluators.scores import Direction, ScoreKind, score_kinds
+from hw_templates.names import nearest
 
 
 class Objective(Section):

@@ -10,10 +10,9 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evaluators.workload.graph import (
@@ -28,6 +27,11 @@ from evaluators.workload.graph import (
     Workload,
     as_stored,
 )
+from hw_templates.wording import worded
+from hw_templates.yaml_text import YAML_ERRORS, parse_yaml, unreadable
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 SUFFIXES = (".csv", ".yaml", ".yml")
 
@@ -86,18 +90,20 @@ def read_layers(path: Path) -> tuple[Layer, ...]:
     Raises:
         LayerFileError: if the file is absent or of another kind, or with every fault of its rows.
     """
-    if path.suffix not in SUFFIXES or not path.is_file():
-        raise LayerFileError(f"{path} must be a file ending in one of {', '.join(SUFFIXES)}")
+    if path.suffix not in SUFFIXES:
+        raise LayerFileError(f"{path} must end in one of {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise LayerFileError(f"{path} does not exist, or is no file; name a file of layers")
     layers = []
     problems = []
     for number, row in enumerate(_rows(path), 1):
+        if isinstance(row, _Misfit):
+            problems.append(f"row {number}: {row.message}")
+            continue
         try:
             layers.append(Layer.model_validate(row))
         except ValidationError as error:
-            problems += [
-                f"row {number}, {'.'.join(map(str, fault['loc']))}: {fault['msg']} (got {fault['input']!r})"
-                for fault in error.errors()
-            ]
+            problems += [f"row {number}{_told(fault)}" for fault in error.errors()]
     if problems or not layers:
         columns = ",".join(Layer.model_fields)
         text = "\n  ".join(problems or ["no layer in it"])
@@ -105,18 +111,55 @@ def read_layers(path: Path) -> tuple[Layer, ...]:
     return tuple(layers)
 
 
+def _told(fault: ErrorDetails) -> str:
+    """Return ", column: what is wrong, and the value" of one of pydantic's problems."""
+    place = ", " + ".".join(map(str, fault["loc"])) if fault["loc"] else ""
+    got = f" (got {fault['input']!r})" if fault["type"] == "extra_forbidden" else ""
+    return f"{place}: {worded(fault, Layer)}{got}"
+
+
+class _Misfit(NamedTuple):
+    """A row of a CSV file that does not fit its header."""
+
+    message: str
+
+
 def _rows(path: Path) -> Sequence[object]:
-    text = path.read_text("utf-8")
-    if path.suffix == ".csv":
-        rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-        return [{key: value for key, value in row.items() if value not in ("", None)} for row in rows]
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise LayerFileError(f"{path} is not YAML: {error}") from error
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LayerFileError(f"{path} cannot be read as text: {error}") from error
+    if path.suffix == ".csv":
+        return _csv_rows(text, path)
+    try:
+        data = parse_yaml(text)
+    except YAML_ERRORS as error:
+        raise LayerFileError(f"{path} is {unreadable(error, 'a layer file')}") from error
     if not isinstance(data, list):
         raise LayerFileError(f"{path} must hold a list of layers, but holds {type(data).__name__}")
     return data
+
+
+def _csv_rows(text: str, path: Path) -> Sequence[object]:
+    """Return a mapping per row, without its empty cells, or what does not fit the header."""
+    try:
+        lines = [row for row in csv.reader(io.StringIO(text), skipinitialspace=True) if row]
+    except csv.Error as error:
+        raise LayerFileError(f"{path} is not readable as CSV: {error}") from error
+    if not lines:
+        return []
+    header, *rows = [[cell.strip() for cell in line] for line in lines]
+    twice = sorted({column for column in header if header.count(column) > 1})
+    if twice:
+        raise LayerFileError(f"{path} has columns that stand twice in its header: {', '.join(twice)}")
+    return [_csv_row(header, row) for row in rows]
+
+
+def _csv_row(header: Sequence[str], row: Sequence[str]) -> object:
+    if len(row) != len(header):
+        law = f"must have one cell for each of the {len(header)} columns {','.join(header)}"
+        return _Misfit(f"{law}, but got {len(row)}: {','.join(row)}; leave a cell empty for 1")
+    return {column: cell for column, cell in zip(header, row, strict=True) if cell}
 
 
 def layers_workload(layers: Sequence[Layer], *, train: bool) -> Workload:

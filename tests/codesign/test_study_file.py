@@ -42,7 +42,7 @@ def test_every_problem_is_told_at_once_with_its_path_and_line() -> None:
         ("name: good", "nam: good", "name: is required"),
         ("name: good", "name: ../up", "name:"),
         ("[4, 8]", "[4, 9]", "bits must be one of"),
-        ("eyeriss_like", "eyeris_lik", "did you mean 'eyeriss_like'"),
+        ("eyeriss_like", "eyeris_lik", "Did you mean 'eyeriss_like'"),
         ("inference_energy_pj", "inference_energy", "Did you mean 'inference_energy_pj'"),
         ("inference_energy_pj", "test_accuracy", "reported only"),
         ("inference_energy_pj", "validation_accuracy", "may be named once"),

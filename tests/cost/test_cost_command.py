@@ -76,9 +76,13 @@ def test_an_exported_accelerator_is_a_chip_too(layers, tmp_path):
     [
         (("--bits", "8"), "--bits takes W,A or W,A,G"),
         (("--bits", "8,x"), "--bits takes W,A or W,A,G"),
+        (("--bits", "64,64"), "each from 1 to 32, but got '64,64'"),
+        (("--bits", "8,0.5"), "each from 1 to 32, but got '8,0.5'"),
+        (("--bits", "8,8,nan"), "each from 1 to 32, but got '8,8,nan'"),
+        (("--input", "1x3x4x4"), "leave --input out"),
         (("--set", "pe_rows"), "--set takes KNOB=VALUE, but got 'pe_rows'"),
         (("--set", "pe_rows=5"), r"pe_rows must be one of [4, 6, 8, 12, 16, 24], but got '5'"),
-        (("--chip", "eyeris_like"), "did you mean 'eyeriss_like'"),
+        (("--chip", "eyeris_like"), "Did you mean 'eyeriss_like'"),
     ],
 )
 def test_wrong_options_say_what_is_legal(layers, options, message):
@@ -101,11 +105,15 @@ def test_crosscheck_knows_one_tool():
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("clok",), "1 GHz", "chip.clok: no such key; legal are array,"),
-        (("memories", "accumulators", "capacty"), "1 KiB", "did you mean 'capacity'? (got '1 KiB')"),
+        (("clok",), "1 GHz", "chip.clok: no such key. Did you mean 'clock'? Known: technology,"),
+        (("memories", "accumulators", "capacty"), "1 KiB", "Did you mean 'capacity'?"),
         (("memories", "accumulators", "capacity"), 1024, "accumulators.capacity: 1024 has no unit"),
-        (("memories", "accumulators", "capacity"), "4 bits", "accumulators must hold at least one word"),
-        (("array", "columns", "unroll"), ["Q"], "unroll.0: Input should be 'B', 'K', 'C'"),
+        (
+            ("memories", "accumulators", "capacity"),
+            "4 bits",
+            "memories.accumulators.capacity: must hold at least one word",
+        ),
+        (("array", "columns", "unroll"), ["Q"], "unroll.0: must be one of B, K, C"),
         (("technology",), "7nm", "there is no technology '7nm'"),
     ],
 )

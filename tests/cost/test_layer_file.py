@@ -43,15 +43,39 @@ def test_a_repeated_layer_is_that_many_ops_and_training_adds_both_gradients(tmp_
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("l.csv", "name,K\na,0\n", r"row 1, K: .*greater than or equal to 1 \(got '0'\)"),
-        ("l.csv", "name,Q\na,1\n", r"(?s)columns: name,B,K.*row 1, Q: Extra inputs"),
+        ("l.csv", "name,K\na,0\n", r"row 1, K: must be at least 1, but got '0'"),
+        ("l.csv", "name,Q\na,1\n", r"(?s)columns: name,B,K.*row 1, Q: no such key.*got '1'"),
         ("l.csv", "name,K\n", r"no layer in it"),
         ("l.yaml", "a: 1\n", r"must hold a list of layers, but holds dict"),
-        ("l.yaml", "[1\n", r"is not YAML"),
-        ("l.txt", "", r"must be a file ending in one of \.csv, \.yaml, \.yml"),
+        ("l.yaml", "[1\n", r"is not readable as YAML"),
+        (
+            "l.csv",
+            "name,K\na,1,2\n",
+            r"row 1: must have one cell for .* 2 columns name,K, but got 3",
+        ),
+        (
+            "l.csv",
+            "name,K,C\nx,4\n",
+            r"row 1: .*3 columns name,K,C, but got 2: x,4; leave a cell",
+        ),
+        ("l.csv", "name,K,K\nx,4,5\n", r"columns that stand twice in its header: K"),
+        ("l.csv", "K\n4\n", r"row 1, name: is required, but missing"),
+        ("l.yaml", "- {name: a}\n- 7\n", r"row 2: must be a mapping of keys to values .*but got 7"),
+        ("l.yaml", "- {name: a, K: 1, K: 2}\n", r"the key 'K' is written twice \(line 1\)"),
+        ("l.txt", "", r"must end in one of \.csv, \.yaml, \.yml"),
     ],
 )
 def test_a_wrong_file_says_where(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(LayerFileError, match=message):
         read_layers(tmp_path / name)
+
+
+def test_a_file_that_is_not_there_is_told_so(tmp_path):
+    with pytest.raises(LayerFileError, match=r"nofile.csv does not exist"):
+        read_layers(tmp_path / "nofile.csv")
+
+
+def test_an_empty_cell_is_what_is_left_out(tmp_path):
+    (tmp_path / "l.csv").write_text("name,K,C\nx,4,\n")
+    assert read_layers(tmp_path / "l.csv")[0].C == 1

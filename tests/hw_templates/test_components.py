@@ -61,7 +61,7 @@ def test_outside_the_table_is_marked_as_extrapolated():
 
 
 def test_unknown_names_are_answered_with_the_nearest():
-    with pytest.raises(HardwareError, match=r"did you mean 'horowitz_45nm'"):
+    with pytest.raises(HardwareError, match=r"Did you mean 'horowitz_45nm'"):
         technology("horowitz45nm")
     with pytest.raises(HardwareError, match=r"has no DRAM 'DDR9'; it has: LPDDR4"):
         technology("cacti_aladdin_45nm").dram("DDR9")

@@ -77,7 +77,7 @@ def test_a_template_file_that_changed_is_read_anew(tmp_path):
 def test_wrong_parameters_are_answered_with_the_legal_ones():
     template = templates.load("eyeriss_like")
     with pytest.raises(
-        HardwareError, match=r"no knob 'pe_row'; did you mean 'pe_rows'.*Legal knobs: pe_rows"
+        HardwareError, match=r"no knob 'pe_row'\. Did you mean 'pe_rows'.*Legal knobs: pe_rows"
     ):
         template.build({"pe_row": 4})
     with pytest.raises(HardwareError, match=r"pe_rows must be one of \[4, 6, 8, 12, 16, 24\], but got 5"):
@@ -85,7 +85,7 @@ def test_wrong_parameters_are_answered_with_the_legal_ones():
 
 
 def test_an_unknown_template_is_answered_with_the_nearest(tmp_path):
-    with pytest.raises(HardwareError, match=r"did you mean 'eyeriss_like'"):
+    with pytest.raises(HardwareError, match=r"Did you mean 'eyeriss_like'"):
         templates.load("eyeris_like")
     with pytest.raises(HardwareError, match=r"there is no template file"):
         templates.load(str(tmp_path / "absent.yaml"))
@@ -100,18 +100,34 @@ def _catalog_text(name):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("clock: 200 MHz", "clock: 200", r"chip.yaml \(chip\).*\n  clock: .*has no unit.*got 200"),
+        ("clock: 200 MHz", "clock: 200", r"chip.yaml has 1.*\n  chip.clock: 200 has no unit"),
         ("clock: 200 MHz", "clock: 200 MHZ", r"clock: .*'MHZ' of '200 MHZ' is not one of.*mean 'MHz'"),
-        ("  dataflow: row_stationary", "  dataflow: rows", r"dataflow: .*'weight_stationary'.*got 'rows'"),
-        ("  dataflow:", "  datflow:", r"(?s)datflow: Extra inputs.*|dataflow: Field required"),
-        ("    gates: [I]", "    gates: [X]", r"zeros.gates.0: .*'I' or 'W'.*got 'X'"),
-        ("default: 108", "default: 100", r"knobs.global_buffer_kib.default must be one of"),
-        ("values: [16, 32,", "values: [32, 16,", r"knobs.global_buffer_kib.values must ascend"),
-        ("capacity: $global_buffer_kib", "capacity: 108", r"knobs.global_buffer_kib is used nowhere"),
-        ("size: $pe_rows", "size: $pe_row", r"\$pe_row in chip is no knob; knobs: pe_rows"),
-        ("capacity: $filter_spad_bytes B", "capacity: 4 bits", r"knobs.filter_spad_bytes is used nowhere"),
-        ("shared_over: [columns, rows]", "shared_over: [column, rows]", r"shared_over must name axes of"),
-        ("technology: cacti_aladdin_45nm", "technology: cacti", r"there is no technology 'cacti'"),
+        (
+            "  dataflow: row_stationary",
+            "  dataflow: rows",
+            r"dataflow: must be one of weight_stationary.*got 'rows'",
+        ),
+        ("  dataflow:", "  datflow:", r"(?s)chip.dataflow: is required.*chip.datflow: no such key"),
+        ("    gates: [I]", "    gates: [X]", r"zeros.gates.0: must be one of I, W, but got 'X'"),
+        ("default: 108", "default: 100", r"knobs.global_buffer_kib.default: must be one of"),
+        ("values: [16, 32,", "values: [32, 16,", r"knobs.global_buffer_kib.values: must ascend"),
+        ("capacity: $global_buffer_kib", "capacity: 108", r"knobs.global_buffer_kib: is used nowhere"),
+        (
+            "size: $pe_rows",
+            "size: $pe_row",
+            r"chip.array.rows.size: \$pe_row is no knob. Did you mean 'pe_rows'\? Knobs: pe_rows",
+        ),
+        ("capacity: $filter_spad_bytes B", "capacity: 4 bits", r"knobs.filter_spad_bytes: is used nowhere"),
+        (
+            "shared_over: [columns, rows]",
+            "shared_over: [column, rows]",
+            r"chip.memories.global_buffer.shared_over: must name axes of.*got column",
+        ),
+        (
+            "technology: cacti_aladdin_45nm",
+            "technology: cacti",
+            r"chip.technology: there is no technology 'cacti'",
+        ),
         ("    dram_type: LPDDR4", "    dram_type: LPDDR9", r"has no DRAM 'LPDDR9'; it has"),
         ("title:", "titel:", r"(?s)problem.*titel"),
     ],
@@ -141,7 +157,10 @@ def test_a_memory_must_hold_one_word(tmp_path):
     text = _catalog_text("tpu_like").replace("capacity: 32 bits", "capacity: 8 bits")
     path = tmp_path / "chip.yaml"
     path.write_text(text)
-    with pytest.raises(HardwareError, match=r"weight_register must hold at least one word.*capacity_bits=8"):
+    with pytest.raises(
+        HardwareError,
+        match=r"chip.memories.weight_register.capacity: must hold at least one word \(word: 16 bits\), but",
+    ):
         templates.load(str(path))
 
 
@@ -151,7 +170,7 @@ def test_an_exported_file_that_is_no_mapping_is_refused(tmp_path):
     with pytest.raises(HardwareError, match=r"must hold a mapping, but holds list"):
         accelerator_from_file(path)
     path.write_text("a: [1\n")
-    with pytest.raises(HardwareError, match=r"is not YAML"):
+    with pytest.raises(HardwareError, match=r"is not readable as YAML"):
         accelerator_from_file(path)
 
 
@@ -184,3 +203,55 @@ def test_every_source_of_the_catalog_says_what_it_is_worth(name: str) -> None:
     assert len(found) > 5
     for text in found:
         assert any(word in text for word in ("verified", "derived", "from memory", "estimate")), text
+
+
+def _refused(path, text):
+    path.write_text(text)
+    with pytest.raises(HardwareError) as caught:
+        templates.load(str(path))
+    assert str(caught.value).startswith(str(path))
+    return str(caught.value)
+
+
+def test_faults_of_every_kind_come_in_one_error(tmp_path):
+    text = _catalog_text("tpu_like").replace("title:", "titel:").replace("clock: 700 MHz", "clock: 0 MHz")
+    text = text.replace("capacity: 32 bits", "capacity: 3 bits").replace("dataflow: weight_s", "dataflow: s")
+    text = text.replace("technology: ", "technology: no_", 1).replace(
+        "shared_over: [", "shared_over: [x, ", 1
+    )
+    message = _refused(tmp_path / "chip.yaml", text)
+    for part in (
+        "title: is required, but missing",
+        "titel: no such key",
+        "chip.clock: must be above 0 Hz, but got '0 MHz'",
+        "chip.memories.weight_register.capacity: must hold at least one word",
+        "chip.dataflow: must be one of weight_stationary",
+        "chip.technology: there is no technology 'no_",
+        "shared_over: must name axes of the array",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize("word", ["-64 bits", "0 bits"])
+def test_a_word_is_at_least_a_bit_and_the_capacity_is_not_blamed(tmp_path, word):
+    text = _catalog_text("tpu_like").replace("word: 16 bits", f"word: {word}", 1)
+    message = _refused(tmp_path / "chip.yaml", text)
+    assert f".word: must be at least 1 bit, but got '{word}'" in message
+    assert ".capacity" not in message
+
+
+def test_a_key_that_is_written_twice_is_refused(tmp_path):
+    text = _catalog_text("tpu_like").replace("  clock: 700", "  clock: 800 MHz\n  clock: 700")
+    assert "the key 'clock' is written twice (line " in _refused(tmp_path / "chip.yaml", text)
+
+
+def test_every_value_of_a_knob_must_make_a_chip(tmp_path):
+    text = _catalog_text("eyeriss_like").replace("values: [16, 32,", "values: [big, 32,")
+    message = _refused(tmp_path / "chip.yaml", text)
+    assert "knobs.global_buffer_kib.values: with 'big' of ['big', 32" in message
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "chip.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(HardwareError, match=r"chip.yaml cannot be read as text"):
+        templates.load(str(tmp_path / "chip.yaml"))

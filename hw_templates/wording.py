@@ -1,4 +1,4 @@
-"""What a section's problem is in our words: the law, the value, and the nearest legal one."""
+"""What pydantic's problem with a section is in our words: the law, the value, and the nearest legal one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from codesign.names import nearest
+from hw_templates.names import nearest
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -27,7 +27,9 @@ _KINDS = {
     "int_type": "must be a whole number",
     "invalid_key": "a key must be text",
     "path_type": "must be a path",
+    "string_too_short": "must not be empty",
     "string_type": "must be text",
+    "too_short": "must not be empty",
     "tuple_type": "must be a list",
 }
 _BOUNDS = {
@@ -91,7 +93,7 @@ def _is_finite(value: object) -> bool:
 def _legal_keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
     """Return the keys that a model's schema knows at a location."""
     schema: Any = model.model_json_schema()  # JSON data, walked by JSON Schema's own keys
-    definitions = schema["$defs"]
+    definitions = schema.get("$defs", {})
 
     def resolved(node: Any) -> Any:
         while "properties" not in node:
