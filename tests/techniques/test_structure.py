@@ -166,7 +166,7 @@ def test_smartdeal_is_not_offered_to_parts_that_it_does_not_act_on() -> None:
         ({"decomposition": {"kind": ["off", "grouped"], "groups": [2, 3]}},
          r"space.decomposition.groups: `groups: 3` must divide .*conv 8x8"),
         ({"sparsity": {"patterns": ["dense", "2:5"]}},
-         r"space.sparsity.patterns: pattern '2:5' fits no layer .*legal here: dense, unstructured, row, filter"),
+         r"space.sparsity.patterns: pattern '2:5' fits no layer .*legal here: dense, unstructured, row"),
     ],
 )  # fmt: skip
 def test_what_fits_no_layer_is_refused(section: dict[str, object], message: str) -> None:
