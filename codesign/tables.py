@@ -64,7 +64,7 @@ def headline(folder: RunFolder, study: StudyFile) -> str:
             return "No feasible design: every trial breaks a constraint or failed; see the report for which."
         return "No feasible design is as good as the reference design."
     if gain.factor <= 1:
-        return f"No feasible design as good as the reference needs less {gain.objective}."
+        return f"No feasible design within 1 percentage point of the reference needs less {gain.objective}."
     if all(objective.direction is Direction.MINIMIZE for objective in study.objectives):
         return (
             f"least    {gain.factor:.2f}x less {gain.objective} than the reference design, trial "

@@ -270,7 +270,7 @@ class SparsitySpace(BaseModel):
                 nm = parse_nm(pattern)
                 need = _NEED_OF[pattern] if nm is None else f"a multiple of {nm.m} input channels"
                 instead = "so it is not offered there" if self.per_layer else "so with it these stay dense"
-                said.append(f"pattern {pattern} fits not {shown} (it needs {need}), {instead}")
+                said.append(f"pattern {pattern} does not fit {shown} (it needs {need}), {instead}")
         return tuple(said)
 
     def suggest(self, ask: Ask, layer: LayerInfo) -> SparsityChoice:

@@ -151,8 +151,8 @@ def test_one_pattern_for_all_leaves_the_others_dense() -> None:
 
 
 def test_what_is_passed_over_is_said_with_what_the_layers_get() -> None:
-    first = "pattern 2:4 fits not stage1.conv1 (it needs a multiple of 4 input channels), so"
-    last = f"pattern filter fits not {LINEAR.name} (it needs a convolution of two filters or more), so"
+    first = "pattern 2:4 does not fit stage1.conv1 (it needs a multiple of 4 input channels), so"
+    last = f"pattern filter does not fit {LINEAR.name} (it needs a convolution of two filters or more), so"
     for_all = SparsitySpace(patterns=("2:4", "dense"), per_layer=False)
     assert for_all.passed_over((FIRST, CONV, LINEAR)) == (f"{first} with it these stay dense",)
     each = SparsitySpace(patterns=("2:4", "filter", "dense"))
