@@ -28,6 +28,7 @@ from codesign.study_file import StudyFile
 
 ROOT = Path(__file__).parents[2]
 KILLS = 50  # of the driver, and as many of workers
+POSTGRESQL_KILLS = int(os.environ.get("CODESIGN_POSTGRESQL_KILLS", "10"))  # 50 take half an hour
 TRIALS = 60
 
 
@@ -201,4 +202,4 @@ def test_kills_change_nothing_on_postgresql_either(tmp_path: Path, study: StudyF
     study = the_study(study)
     expected = quiet_front(tmp_path, study)
     there = the_study(study, storage=postgresql)
-    sweep_under_fire(tmp_path, there, expected, driver_kills=KILLS, worker_kills=KILLS)
+    sweep_under_fire(tmp_path, there, expected, driver_kills=POSTGRESQL_KILLS, worker_kills=POSTGRESQL_KILLS)
