@@ -28,7 +28,7 @@ from codesign.study_file import StudyFile
 
 ROOT = Path(__file__).parents[2]
 KILLS = 50  # of the driver, and as many of workers
-POSTGRESQL_KILLS = int(os.environ.get("CODESIGN_POSTGRESQL_KILLS", "10"))  # 50 take half an hour
+POSTGRESQL_KILLS = int(os.environ.get("CODESIGN_POSTGRESQL_KILLS", "10"))  # each
 TRIALS = 60
 
 
