@@ -118,15 +118,15 @@ class Mirror:
     def settle(self, number: int, ticket: int, values: Mapping[str, KnobValue]) -> SamplerNotes:
         """Make `values` what trial `number` was drawn with, and return the sampler's notes."""
         storage = self._study._storage
-        for name, param in to_params(self._space.knobs, values).items():
-            distribution = self._distributions[name]
-            storage.set_trial_param(ticket, name, distribution.to_internal_repr(param), distribution)
+        trial = storage.get_trial(ticket)  # nobody else has it yet, so it may be changed in place
+        trial.params = dict(to_params(self._space.knobs, values))
+        trial.distributions = dict(self._distributions)
         self._places[number] = ticket
         self._values[number] = dict(values)
         attrs = storage.get_study_system_attrs(self._study._study_id)
         fresh = {name: value for name, value in attrs.items() if name not in self._known_attrs}
         self._known_attrs.update(fresh)
-        return SamplerNotes(trial=dict(storage.get_trial(ticket).system_attrs), study=fresh)
+        return SamplerNotes(trial=dict(trial.system_attrs), study=fresh)
 
     def put(self, number: int, values: Mapping[str, KnobValue], notes: SamplerNotes) -> None:
         """Put in, as running, a trial that was drawn before, or that no sampler drew."""

@@ -6,6 +6,7 @@ import json
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -106,7 +107,7 @@ def open_storage(address: str, journal: Path, *, to_read: bool = False) -> BaseS
         if address == "journal":
             if not to_read:
                 _heal(journal)
-            return JournalStorage(JournalFileBackend(str(journal)))
+            return JournalStorage(_JournalFile(str(journal)))
         if address.startswith("redis"):
             from optuna.storages.journal import JournalRedisBackend
 
@@ -122,6 +123,24 @@ def open_storage(address: str, journal: Path, *, to_read: bool = False) -> BaseS
             f"the storage {_without_password(address)!r} cannot be opened: {first}. "
             "Is it running, unlocked, and of this Optuna's version? `storage: journal` needs no server"
         ) from error
+
+
+class _JournalFile(JournalFileBackend):
+    """A journal that writes a trial's notes together with the record that follows them.
+
+    They matter only once the trial's state has changed. Until then they are held back: one wait for the disk
+    instead of one for each, and a kill loses them and the change together, so that the trial is told again.
+    """
+
+    def __init__(self, file_path: str) -> None:
+        super().__init__(file_path)
+        self._held: list[dict[str, Any]] = []
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._held += logs
+        if not all("trial_id" in log and ("user_attr" in log or "system_attr" in log) for log in logs):
+            super().append_logs(self._held)
+            self._held = []
 
 
 def _without_password(address: str) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -29,7 +30,7 @@ from codesign.search_space import SearchSpace
 from codesign.study_file import StudyFile
 from evaluators.scores import Direction
 from search_spaces.choice import JsonValue
-from search_spaces.design import Design, design_to_json, fingerprint, json_fingerprint
+from search_spaces.design import design_to_json, json_fingerprint
 from search_spaces.space import KnobValue
 
 _ATTEMPTS = 256  # neighbours tried before a space counts as exhausted
@@ -41,6 +42,21 @@ class Draw:
 
     number: int
     design: JsonValue
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Choice:
+    """What a trial is to be.
+
+    Args:
+        design: as JSON data.
+        values: a full assignment that makes it; None where it lies outside the space.
+        active: of that, what the design really uses.
+    """
+
+    design: JsonValue
+    values: Mapping[str, KnobValue] | None
+    active: Mapping[str, KnobValue]
 
 
 class TrialBook:
@@ -78,6 +94,9 @@ class TrialBook:
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     self._study.set_metric_names([objective.name for objective in study.objectives])
         self._mirror = Mirror(study, space)
+        self._distributions: dict[str, BaseDistribution] = {
+            name: CategoricalDistribution(knob.values) for name, knob in space.knobs.items()
+        }
         self._ids = [trial._trial_id for trial in self._stored]
         self._finished = {trial.number for trial in self._stored if trial.state.is_finished()}
         # Every stored design is known from the start, as a replay must not draw one of them again.
@@ -98,7 +117,8 @@ class TrialBook:
         elif number == 0:
             values = self._space.reference_values
             active = {} if values is None else self._space.assemble(values)[1]
-            draw = self._put(number, self._space.reference, values, active)
+            reference = design_to_json(self._space.reference)
+            draw = self._put(number, _Choice(design=reference, values=values, active=active))
         else:
             found = self._draw(number)
             if found is None:
@@ -118,25 +138,18 @@ class TrialBook:
     def _draw(self, number: int) -> Draw | None:
         if number <= len(self._first):
             found = self._unseen(self._space.nearest(self._first[number - 1]), number)
-            return None if found is None else self._put(number, *found)
+            return None if found is None else self._put(number, found)
         ticket, values = self._mirror.propose(number)
         found = self._unseen(values, number)
-        if found is None:
+        if found is None or found.values is None:
             return None
-        design, values, active = found
-        return self._write(number, design, values, active, self._mirror.settle(number, ticket, values))
+        return self._write(number, found, self._mirror.settle(number, ticket, found.values))
 
-    def _put(
-        self,
-        number: int,
-        design: Design,
-        values: Mapping[str, KnobValue] | None,
-        active: Mapping[str, KnobValue],
-    ) -> Draw:
+    def _put(self, number: int, chosen: _Choice) -> Draw:
         """Write a trial that no sampler proposed; where it lies outside the space none can learn from it."""
-        if values is not None:
-            self._mirror.put(number, values, SamplerNotes())
-        return self._write(number, design, values, active, SamplerNotes())
+        if chosen.values is not None:
+            self._mirror.put(number, chosen.values, SamplerNotes())
+        return self._write(number, chosen, SamplerNotes())
 
     def _replay(self, trial: FrozenTrial) -> Draw:
         values = trial.user_attrs["knobs"]
@@ -146,51 +159,34 @@ class TrialBook:
             self._mirror.put(trial.number, values, notes)
         return Draw(number=trial.number, design=_design_of(trial))
 
-    def _unseen(
-        self, values: dict[str, KnobValue], number: int
-    ) -> tuple[Design, dict[str, KnobValue], dict[str, KnobValue]] | None:
-        """Return the proposed design, or the nearest one by random steps that was not drawn before.
-
-        Returns:
-            The design, a full assignment that makes it, and of that what the design really uses.
-        """
+    def _unseen(self, values: dict[str, KnobValue], number: int) -> _Choice | None:
+        """Return the proposed design, or the nearest one by random steps that was not drawn before."""
         rng = random.Random(trial_seed(self._file.seed, number))
         for attempt in range(_ATTEMPTS):
             design, active = self._space.assemble(values)
-            if fingerprint(design) not in self._seen:
-                return design, values | active, active
+            data = design_to_json(design)
+            if json_fingerprint(data) not in self._seen:
+                return _Choice(design=data, values=values | active, active=active)
             # One more knob is changed every few attempts, so that a crowded corner is left.
             for name in rng.sample(sorted(active), k=min(len(active), 1 + attempt // 8)):
                 values = values | {name: rng.choice(self._space.knobs[name].values)}
         return None
 
-    def _write(
-        self,
-        number: int,
-        design: Design,
-        values: Mapping[str, KnobValue] | None,
-        active: Mapping[str, KnobValue],
-        notes: SamplerNotes,
-    ) -> Draw:
-        data = design_to_json(design)
-        distributions = {
-            name: optuna.distributions.CategoricalDistribution(self._space.knobs[name].values)
-            for name in active
-        }
+    def _write(self, number: int, chosen: _Choice, notes: SamplerNotes) -> Draw:
         trial = create_trial(
             state=TrialState.RUNNING,
-            params=dict(active),
-            distributions=dict(distributions),
+            params=dict(chosen.active),
+            distributions={name: self._distributions[name] for name in chosen.active},
             user_attrs={
-                "design": data,
-                "knobs": None if values is None else dict(values),
+                "design": chosen.design,
+                "knobs": None if chosen.values is None else dict(chosen.values),
                 "sampler": {"trial": dict(notes.trial), "study": dict(notes.study)},
             },
         )
         with _storage_errors():
             self._ids.append(self._storage.create_new_trial(self._study._study_id, template_trial=trial))
-        self._seen.add(json_fingerprint(data))
-        return Draw(number=number, design=data)
+        self._seen.add(json_fingerprint(chosen.design))
+        return Draw(number=number, design=chosen.design)
 
     def _store(self, result: TrialResult, values: list[float] | None) -> None:
         """Write a result; the state comes last, so a kill in between leaves a trial that is told again."""

@@ -21,6 +21,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from typing import ClassVar, Protocol, TypeVar, Union
 
 T = TypeVar("T")
@@ -218,8 +219,13 @@ def _decode_fields(kind: type, data: Mapping[str, JsonValue], path: str) -> dict
     ]
     if missing:
         raise SpaceError(f"{path}: {kind.__name__} needs the field {missing[0]!r}, but it is missing")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     return {name: _decode(data[name], hints[name], f"{path}.{name}") for name in members if name in data}
+
+
+@cache
+def _hints(kind: type) -> dict[str, object]:
+    return typing.get_type_hints(kind)  # compiles each annotation anew
 
 
 def _decode(document: JsonValue, hint: object, path: str) -> object:

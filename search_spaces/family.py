@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from functools import cache
 from typing import Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
@@ -96,9 +97,15 @@ def layer_family(name: str, *, order: int) -> Callable[[ModelT], ModelT]:
 
 def layer_families() -> dict[str, type[BaseModel]]:
     """Return every layer family by name, in the order in which they act."""
+    _import_families()
+    return {name: model for name, (_, model) in sorted(_LAYER_FAMILIES.items(), key=lambda item: item[1][0])}
+
+
+@cache
+def _import_families() -> None:
+    """Import every module beside this one, once: designs ask for their families by the thousand."""
     import search_spaces
 
     for module in pkgutil.iter_modules(search_spaces.__path__):
         if not module.name.startswith("_") and module.name != "space":
             importlib.import_module(f"search_spaces.{module.name}")
-    return {name: model for name, (_, model) in sorted(_LAYER_FAMILIES.items(), key=lambda item: item[1][0])}

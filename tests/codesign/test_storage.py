@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 
 from codesign import drive
 from codesign.errors import StorageError
@@ -82,3 +84,20 @@ def test_a_storage_that_is_not_there_is_found_before_workers_start(
     with pytest.raises(StorageError, match="there is no folder"):
         drive.start(tmp_path / "runs" / "one", wrong, "test", lambda tick: None)
     assert list(tmp_path.iterdir()) == []  # not even the folder of runs
+
+
+def test_a_trials_notes_reach_the_journal_together_with_its_state(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.log"
+    storage = open_storage("journal", journal)
+    study = optuna.create_study(storage=storage, study_name="s", directions=["minimize"])
+    trial_id = storage.create_new_trial(study._study_id)
+    before = journal.read_bytes()
+    storage.set_trial_user_attr(trial_id, "result", {"state": "completed"})
+    storage.set_trial_system_attr(trial_id, "constraints:area", -1.0)
+    assert journal.read_bytes() == before  # a kill here leaves a running trial, without half its notes
+    storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
+    for reader in (storage, open_storage("journal", journal, to_read=True)):
+        (trial,) = reader.get_all_trials(study._study_id)
+        assert trial.state is TrialState.COMPLETE
+        assert trial.user_attrs == {"result": {"state": "completed"}}
+        assert trial.system_attrs == {"constraints:area": -1.0}
