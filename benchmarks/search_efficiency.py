@@ -133,11 +133,12 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--only", help="one question only")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0, help="seeds on which nothing was chosen")
     parser.add_argument("--variants", default="full", help="of the sweep, with commas; `all`: leave-one-out")
     parser.add_argument("--report", action="store_true")
     given = parser.parse_args()
-    seeds = () if given.report else range(given.seeds)
+    seeds = () if given.report else range(given.first_seed, given.first_seed + given.seeds)
     if given.part == "tables":
         names = list(search_on_tables.VARIANTS) if given.variants == "all" else given.variants.split(",")
         for table in (nas_bench_201(given.tables), nas_bench_macro(given.tables)):
