@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,7 @@ from codesign.doctor_command import doctor
 from codesign.inspection_command import inspect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from codesign.progress import Progress
     from codesign.run_folder import RunFolder
@@ -63,7 +62,7 @@ def run(
     Ctrl-C once finishes the trials that run, twice stops at once; `cosearch resume` continues either way.
     """
     from codesign.drive import start
-    from codesign.study_reader import load_study
+    from codesign.study_reader import load_study, said_of
 
     overrides = list(override or [])
     overrides += [f"seed={seed}"] if seed is not None else []
@@ -71,7 +70,7 @@ def run(
     overrides += [f"dataset.data_root={json.dumps(str(data_root.resolve()))}"] if data_root else []
     question = load_study(study, overrides)
     path = out or Path("runs") / question.name
-    with _said_of(study):
+    with said_of(study):
         _sweep(path, question, quiet, lambda watch: start(path, question, " ".join(sys.argv), watch)[1])
 
 
@@ -350,7 +349,7 @@ def check(
 ) -> None:
     """Check a study file: every problem at once, each with its path, line and the nearest valid name."""
     from codesign.study_file import schema_json
-    from codesign.study_reader import load_study
+    from codesign.study_reader import load_study, said_of
 
     if schema:
         typer.echo(json.dumps(schema_json(), indent=1))
@@ -364,23 +363,10 @@ def check(
     overrides += [f"dataset.data_root={json.dumps(str(data_root.resolve()))}"] if data_root else []
     question = load_study(study, overrides)
     check_address(question.storage)
-    with _said_of(study):
+    with said_of(study):
         lines = dry_run(question)
     for line in lines:
         typer.echo(line)
-
-
-@contextmanager
-def _said_of(study: str) -> Iterator[None]:
-    """Say of which file it is what only the network's layers show to be wrong."""
-    from codesign.errors import StudyFileError
-    from codesign.study_reader import find_study
-    from search_spaces.choice import SpaceError
-
-    try:
-        yield
-    except SpaceError as error:
-        raise StudyFileError(str(find_study(study)), tuple(str(error).splitlines())) from None
 
 
 # Commands that live in modules of their own; each imports what is heavy when it runs.

@@ -71,12 +71,13 @@ def compare(
     if all(are_runs):
         _runs([Path(target) for target in targets], as_json)
     elif len(targets) == 1:
-        from codesign.study_reader import load_study
+        from codesign.study_reader import load_study, said_of
 
         overrides = list(override or [])
         overrides += [f"dataset.data_root={json.dumps(str(data_root.resolve()))}"] if data_root else []
         study = load_study(targets[0], overrides)
-        _strategies(study, strategies, seeds, (minutes, trials), out, quiet, as_json)
+        with said_of(targets[0]):
+            _strategies(study, strategies, seeds, (minutes, trials), out, quiet, as_json)
     else:
         wrong = targets[are_runs.index(False)]
         raise CodesignError(

@@ -247,18 +247,20 @@ def adopt(folder: RunFolder, study: StudyFile) -> StudyFile:
 
 
 def _check_spent(folder: RunFolder, study: StudyFile) -> None:
-    """Refuse to lower a budget of training below what was spent; what was in flight may have overshot it."""
+    """Refuse to lower a budget below what was spent; what was in flight may have overshot it."""
     meter, old, new = Meter(study=study), folder.study().budget, study.budget
     for number in folder.asked():
         for answer in folder.answers(number):
             meter.count(answer)
+    wall_s = sum(session["wall_s"] for session in folder.sessions())
     for name, before, limit, spent in (
         ("trainings", old.trainings, new.trainings, meter.trainings),
         ("training_minutes", old.training_minutes, new.training_minutes, meter.training_s / 60),
+        ("wall_minutes", old.wall_minutes, new.wall_minutes, wall_s / 60),
     ):
         lowered = limit is not None and (before is None or limit < before)
         if lowered and limit is not None and limit < spent - 1e-9:
             raise RunFolderError(
-                f"`budget.{name}` counts all {name.replace('_', ' ')} of the study and may not be below the "
+                f"`budget.{name}` counts all {name.replace('_', ' ')} of the run and may not be below the "
                 f"{spent:.4g} already spent, but got {limit:g}"
             )

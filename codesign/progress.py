@@ -86,6 +86,7 @@ class Progress:
 
     def __call__(self, tick: Tick) -> None:
         """Show one tick."""
+        resumed = self._first is None and bool(tick.fresh)
         self._first = self._first or tick
         self._last = tick
         if tick.fresh:
@@ -94,6 +95,9 @@ class Progress:
             return
         if self._live is not None:
             self._live.update(self._panel(tick))
+        elif resumed:
+            self._counted = len(tick.fresh)
+            self.console.print(self._earlier(tick), highlight=False, markup=False, soft_wrap=True)
         else:
             for result in tick.fresh:
                 self._counted += 1
@@ -139,6 +143,14 @@ class Progress:
         counts = ", ".join(f"{tick.counts[state]} {state.value}" for state in _STYLES if tick.counts[state])
         return ([counts] if counts else []) + ([f"ended: {tick.ended}"] if tick.ended else [])
 
+    def _earlier(self, tick: Tick) -> str:
+        """Say in one line what earlier sessions have left; a run begins with nothing told."""
+        trials = "1 trial was" if len(tick.fresh) == 1 else f"{len(tick.fresh)} trials were"
+        return (
+            f"[{self._place(tick)}] {trials} over before, {len(tick.members)} on the front "
+            f"(hypervolume {self._volume:.4f})"
+        )
+
     def _line(self, result: TrialResult, tick: Tick) -> str:
         scores = ", ".join(
             f"{o.name} {format_quantity(result.scores[o.name], o.kind.unit)}"
@@ -146,6 +158,8 @@ class Progress:
             if o.name in result.scores
         )
         told = result.reason or (result.violations[0].constraint + " broken" if result.violations else scores)
+        if result.hardware:
+            told += f"; {len(result.hardware)} more of its chips kept"
         return (
             f"[{self._place(tick)}] trial {result.trial} {result.state.value}: {told} "
             f"(hypervolume {self._volume:.4f}, {self._left(tick)} left)"

@@ -46,13 +46,13 @@ def check_address(address: str) -> None:
     except NoSuchModuleError:
         kind = address.partition(":")[0]
         raise StorageError(
-            f"storage: nothing keeps trials at {_without_password(address)!r}, whose kind is {kind!r}."
+            f"storage: nothing keeps trials at {without_password(address)!r}, whose kind is {kind!r}."
             f"{nearest(kind.partition('+')[0], known)} Known: {', '.join(known)}"
         ) from None
     except (ArgumentError, ValueError):
         raise StorageError(
             f"storage: an address reads `journal` or `KIND://USER:PASSWORD@HOST:PORT/NAME`, but got "
-            f"{_without_password(address)!r}.{nearest(address, known[:1])} Kinds: {', '.join(known[1:])}"
+            f"{without_password(address)!r}.{nearest(address, known[:1])} Kinds: {', '.join(known[1:])}"
         ) from None
 
 
@@ -77,7 +77,7 @@ def check_reachable(address: str) -> None:
     port = url.port or _PORTS.get(url.get_backend_name())
     if url.host and "," not in url.host and port and not is_open(url.host, port):
         raise StorageError(
-            f"the storage {_without_password(address)!r} cannot be opened: nobody listens at "
+            f"the storage {without_password(address)!r} cannot be opened: nobody listens at "
             f"{url.host}:{port}. Start the server, or open its firewall; `storage: journal` needs no server"
         )
 
@@ -86,7 +86,7 @@ def _no_driver(address: str, error: ImportError) -> StorageError:
     kind = address.partition(":")[0].partition("+")[0].replace("rediss", "redis")
     package = f"'codesign[{kind}]'" if kind in _PORTS else str(error.name)
     return StorageError(
-        f"the storage {_without_password(address)!r} needs a driver that is not installed ({error}): "
+        f"the storage {without_password(address)!r} needs a driver that is not installed ({error}): "
         f"`pip install {package}`; `storage: journal` needs none"
     )
 
@@ -120,7 +120,7 @@ def open_storage(address: str, journal: Path, *, to_read: bool = False) -> BaseS
     except Exception as error:  # every back end raises its own kind; the user needs one message
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StorageError(
-            f"the storage {_without_password(address)!r} cannot be opened: {first}. "
+            f"the storage {without_password(address)!r} cannot be opened: {first}. "
             "Is it running, unlocked, and of this Optuna's version? `storage: journal` needs no server"
         ) from error
 
@@ -143,7 +143,8 @@ class _JournalFile(JournalFileBackend):
             self._held = []
 
 
-def _without_password(address: str) -> str:
+def without_password(address: str) -> str:
+    """Return an address as it may be shown."""
     head, at, tail = address.rpartition("@")
     return f"{head.split('//', 1)[0]}//***{at}{tail}" if at else address
 

@@ -5,7 +5,8 @@ Each problem has its path, its line, and the nearest legal name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,7 @@ from codesign.study_file import StudyFile
 from hw_templates.names import nearest
 from hw_templates.wording import worded
 from hw_templates.yaml_text import YAML_ERRORS, parse_yaml, unreadable
+from search_spaces.choice import SpaceError
 
 
 def bundled_studies() -> dict[str, Path]:
@@ -83,6 +85,25 @@ def parse_study(text: str, source: str, overrides: Sequence[str] = ()) -> StudyF
         return StudyFile.model_validate(data)
     except ValidationError as error:
         raise StudyFileError(source, _problems(error, tree)) from None
+
+
+@contextmanager
+def said_of(name: str) -> Iterator[None]:
+    """Say of which file, and which line, it is what only the network's layers show to be wrong.
+
+    Raises:
+        StudyFileError: a `SpaceError` was raised inside.
+    """
+    try:
+        yield
+    except SpaceError as error:
+        path = find_study(name)
+        tree = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        problems = []
+        for line in str(error).splitlines():
+            key, colon, rest = line.partition(": ")
+            problems.append(_told(key.split("."), rest, tree) if colon else line)
+        raise StudyFileError(str(path), tuple(problems)) from None
 
 
 def _override(data: dict[str, object], override: str) -> None:

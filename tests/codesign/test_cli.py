@@ -354,3 +354,16 @@ def test_the_export_of_a_damaged_half_is_one_message(name: str, finished: Path, 
     assert "any more, or are damaged; a new run of the same study trains them again" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [("check",), ("compare", "--seeds", "1", "--trials", "1")])
+def test_what_only_the_layers_show_to_be_wrong_is_said_with_file_and_line(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    wrong = STUDY.replace("  sparsity:", "  decomposition: {kind: grouped,\n    groups: [7]}\n  sparsity:")
+    (tmp_path / "wrong.yaml").write_text(wrong)
+    done = cosearch(*command, "wrong.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "wrong.yaml: 1 problem\n  space.decomposition.groups: `groups: 7` must divide" in done.stderr
+    line = 1 + wrong.splitlines().index("    groups: [7]}")
+    assert done.stderr.rstrip().endswith(f"(line {line})")

@@ -90,6 +90,39 @@ def test_no_budget_of_training_falls_below_what_was_spent(tmp_path: Path, study:
     assert change(folder, ["budget.trainings=50"]).budget.trainings == 50
 
 
+def test_wall_minutes_do_not_fall_below_what_is_over(tmp_path: Path, study: StudyFile) -> None:
+    folder = create(tmp_path / "run", with_budget(study, wall_minutes=60), command="test")
+    folder.log_session({"wall_s": 1200.0})
+    with pytest.raises(
+        RunFolderError, match=r"`budget.wall_minutes` counts all wall minutes .* the 20 already"
+    ):
+        change(folder, ["budget.wall_minutes=10"])
+    assert change(folder, ["budget.wall_minutes=30"]).budget.wall_minutes == 30
+
+
+def test_a_resumed_run_does_not_tell_its_trials_again(tmp_path: Path, study: StudyFile) -> None:
+    folder = create(tmp_path / "run", study, command="test")
+    executor = FormulaExecutor(folder)
+    executor.die_after = 12
+    with pytest.raises(KeyboardInterrupt):
+        sweep_of(folder, study, executor).run()
+    ticks: list[Tick] = []
+    assert sweep_of(folder, study, FormulaExecutor(folder), ticks=ticks).run()
+    screen = io.StringIO()
+    with Progress(study=study, console=Console(file=screen, width=200)) as progress:
+        for tick in ticks:
+            progress(tick)
+    _, earlier, *lines = screen.getvalue().splitlines()
+    found = re.match(
+        r"\[(\d+)/40\] (\d+) trials were over before, \d+ on the front \(hypervolume 0\.", earlier
+    )
+    assert found is not None
+    assert found[1] == found[2]
+    trials = [line for line in lines if " trial " in line]
+    assert len(trials) == 40 - int(found[1])
+    assert trials[-1].startswith("[40/40]")
+
+
 def test_wall_time_is_shown_and_a_plateau_explains_the_end(tmp_path: Path, study: StudyFile) -> None:
     study = with_budget(study, wall_minutes=100, plateau={"trials": 8})
     lines = shown(tmp_path / "run", study).splitlines()
