@@ -5,14 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -25,10 +21,11 @@ from codesign.run_folder import RunFolder, create
 from codesign.sections.search import Fidelity, HardwareSweep, Sampler
 from codesign.storage import open_storage
 from codesign.study_file import StudyFile
+from tests.codesign.servers import SERVERS
 
 ROOT = Path(__file__).parents[2]
 KILLS = 50  # of the driver, and as many of workers
-POSTGRESQL_KILLS = int(os.environ.get("CODESIGN_POSTGRESQL_KILLS", "10"))  # each
+DATABASE_KILLS = {"postgresql": 10, "mysql": 3, "redis": 3}
 TRIALS = 60
 
 
@@ -139,67 +136,12 @@ def test_fifty_kills_of_the_driver_and_fifty_of_workers_change_nothing(
     sweep_under_fire(tmp_path, study, quiet, driver_kills=KILLS, worker_kills=KILLS)
 
 
-@pytest.fixture
-def postgresql() -> Iterator[str]:
-    """A PostgreSQL server of the test's own, as a user who is not root; its address."""
-    pytest.importorskip("psycopg", reason="the PostgreSQL driver is not installed (extra `postgresql`)")
-    programs = [*Path("/usr/lib/postgresql").glob("*/bin"), *map(Path, os.environ["PATH"].split(os.pathsep))]
-    found = [path for path in programs if (path / "initdb").is_file() and (path / "postgres").is_file()]
-    home = next(iter(found), None)
-    if home is None:
-        pytest.skip("PostgreSQL is not installed")
-    user = "nobody" if os.getuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="codesign-postgresql-"))
-    if user is not None:
-        shutil.chown(folder, user)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data = folder / "data"
-    made = subprocess.run(
-        [home / "initdb", "-D", data, "-U", "codesign", "--auth=trust", "-E", "UTF8", "--locale=C"],
-        user=user,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode != 0:
-        pytest.skip(f"PostgreSQL does not start here: {made.stderr.strip()[-300:]}")
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [home / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder],
-            user=user,
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        wait_for(port, server, folder / "log")
-        yield f"postgresql+psycopg://codesign@127.0.0.1:{port}/postgres"
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(timeout=60)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    import psycopg
-
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            psycopg.connect(host="127.0.0.1", port=port, user="codesign", dbname="postgres").close()
-            return
-        except psycopg.OperationalError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"PostgreSQL did not start: {log.read_text(errors='replace')[-1000:]}")
-            time.sleep(0.1)
-
-
 @pytest.mark.slow
-def test_kills_change_nothing_on_postgresql_either(tmp_path: Path, study: StudyFile, postgresql: str) -> None:
+@pytest.mark.parametrize("kind", SERVERS)
+def test_kills_change_nothing_on_a_database_either(tmp_path: Path, study: StudyFile, kind: str) -> None:
+    kills = int(os.environ.get("CODESIGN_DATABASE_KILLS", DATABASE_KILLS[kind]))
     study = the_study(study)
     expected = quiet_front(tmp_path, study)
-    there = the_study(study, storage=postgresql)
-    sweep_under_fire(tmp_path, there, expected, driver_kills=POSTGRESQL_KILLS, worker_kills=POSTGRESQL_KILLS)
+    with SERVERS[kind]() as address:
+        there = the_study(study, storage=address)
+        sweep_under_fire(tmp_path, there, expected, driver_kills=kills, worker_kills=kills)
