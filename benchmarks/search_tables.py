@@ -97,6 +97,7 @@ class Table:
         return SearchSpace(
             knobs=knobs,
             assemble=self.assemble,
+            layers=frozenset(),
             reference=self.assemble(values)[0],
             reference_values=values,
         )
