@@ -80,6 +80,7 @@ class Meter:
     _started: float = field(default_factory=time.monotonic)
     _points: list[tuple[float, ...] | None] = field(default_factory=list)
     _sizes: list[int] = field(default_factory=list)  # points of each trial: hardware sweeps give several
+    _was_flat: bool = False  # what is still in flight then does not reopen the run
 
     def count(self, result: TrialResult) -> None:
         """Count one answer: the end of a stage, or of a trial."""
@@ -126,4 +127,6 @@ class Meter:
         if plateau is None or len(self._sizes) <= plateau.trials:
             return False
         directions = [objective.direction for objective in self.study.objectives]
-        return plateaued(self._points, directions, sum(self._sizes[-plateau.trials :]), plateau.tolerance)
+        recent = sum(self._sizes[-plateau.trials :])
+        self._was_flat = self._was_flat or plateaued(self._points, directions, recent, plateau.tolerance)
+        return self._was_flat

@@ -25,10 +25,14 @@ def compare(
     ] = "joint,compress_first,hardware_first",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="STUDY: repeat with so many seeds.")] = 5,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0, help="STUDY: minutes of training for each run.")
+        float | None,
+        typer.Option("--minutes", min=0, help="STUDY: minutes of training for each run (default: --trials)."),
     ] = None,
     trials: Annotated[
-        int | None, typer.Option("--trials", min=1, help="STUDY: whole trainings for each run.")
+        int | None,
+        typer.Option(
+            "--trials", min=1, help="STUDY: whole trainings for each run (default: the study's budget)."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="STUDY: where to (default: runs/compare-<study>).")

@@ -4,6 +4,7 @@ CodesignError          anything a user can cause here: one message, exit code 2
   StudyFileError       a study file is wrong; `problems` holds every problem with its path
   RunFolderError       a run folder is missing, taken, of another version, or driven by somebody else
   StorageError         the trial storage cannot be opened or written
+  MachineError         the disk is full or cannot be written where a design is evaluated
   ExportError          a folder of an exported design is incomplete or of another version
 """
 
@@ -39,6 +40,10 @@ class StorageError(CodesignError):
 
 class ClusterError(CodesignError):
     """A Ray cluster cannot be reached, refuses us, or was lost."""
+
+
+class MachineError(CodesignError):
+    """The machine on which a design is evaluated is at fault, not the design: nothing is recorded of it."""
 
 
 class ExportError(CodesignError):

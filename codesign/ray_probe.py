@@ -64,7 +64,15 @@ def use_token() -> None:
     """Have Ray send the token where there is one; it does so by itself only for `auto`.
 
     To be called before Ray is imported, which is when it reads its settings.
+
+    Raises:
+        ClusterError: the file that is said to hold it cannot be read.
     """
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if path and not os.environ.get("RAY_AUTH_TOKEN") and not os.access(path, os.R_OK):
+        raise ClusterError(
+            f"RAY_AUTH_TOKEN_PATH: the file {path} is not there, or cannot be read by this user"
+        )
     if token_source() is not None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
@@ -79,6 +87,7 @@ def probe(address: str, timeout_s: float = PROBE_S, *, on_nodes: bool = False) -
     Raises:
         ClusterError: nobody answers there, it refuses us, or it is of another version.
     """
+    use_token()
     _check_port(address)
     try:
         done = subprocess.run(
@@ -106,9 +115,9 @@ def explain(address: str, said: str) -> str:
     doctor = DOCTOR.format(address=address)
     if "InvalidAuthToken" in said or "Unauthenticated" in said or "no authentication token" in said:
         source = token_source()
-        ours = f"the token in {source}" if source else "no token"
+        ours = f"refuses the token in {source}" if source else "wants a token, and there is none here"
         return (
-            f"the Ray cluster at {address!r} refuses {ours}: copy ~/.ray/auth_token of its head node to "
+            f"the Ray cluster at {address!r} {ours}: copy ~/.ray/auth_token of its head node to "
             f"this machine (or point RAY_AUTH_TOKEN_PATH at it) and set RAY_AUTH_MODE=token; {doctor}"
         )
     if "Version mismatch" in said:

@@ -233,7 +233,8 @@ def _storage_errors() -> Iterator[None]:
     try:
         yield
     except (optuna.exceptions.OptunaError, OSError, RuntimeError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        cause = error.__cause__ or error  # what Optuna says of a database is a guess, its cause is not
+        first = (str(cause).strip() or type(cause).__name__).splitlines()[0].rstrip(".")
         raise StorageError(
             f"the trial storage failed: {first}. Nothing that was finished is lost; "
             "`cosearch resume` continues once it answers again"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -18,8 +19,9 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from codesign.errors import MachineError
 from codesign.jobs import Answer, Job, deliver, job_from_json
-from codesign.run_folder import open_run
+from codesign.run_folder import RunFolder, open_run
 from codesign.study_file import StudyFile
 from search_spaces.choice import JsonValue
 from search_spaces.design import design_from_json
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from evaluators.cache import Entry
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class Describes(Protocol):
@@ -88,7 +91,11 @@ class Worker:
         return self._problem().bench.entries(design_from_json(job.design).algorithm)
 
     def evaluate(self, job: Job) -> Answer:
-        """Evaluate one job; a failure is a result with a reason."""
+        """Evaluate one job; a failure is a result with a reason.
+
+        Raises:
+            MachineError: the disk is full, or cannot be written.
+        """
         from codesign.problem import failure_to_result
 
         design = design_from_json(job.design)
@@ -96,8 +103,43 @@ class Worker:
             return self._problem().answer(job.number, design, job.stage)
         except (Exception, SystemExit) as error:  # whatever a user's code does, the sweep goes on
             traceback.print_exc()
+            blame_the_machine(error)
             reason = f"{type(error).__name__}: {error}"
             return Answer(result=failure_to_result(job.number, design, reason, stage=job.stage))
+
+
+def blame_the_machine(error: BaseException) -> None:
+    """Do nothing, but where an error comes of a disk that is full or cannot be written.
+
+    Raises:
+        MachineError: it does.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        number = cause.errno if isinstance(cause, OSError) else None
+        # safetensors says what the system said, and torch may say nothing but raise from what it was told.
+        said = any(f"(os error {fault})" in str(cause) for fault in _DISK_FAULTS)
+        if number in _DISK_FAULTS or said or isinstance(cause, MachineError):
+            raise MachineError(
+                f"a design cannot be evaluated here: {cause}. Nothing is recorded of it, and nothing that "
+                "was finished is lost: make room, then `cosearch resume` continues"
+            ) from error
+        cause = cause.__cause__ or cause.__context__
+
+
+def evaluate_into(folder: RunFolder, worker: Worker, job: Job) -> None:
+    """Evaluate a job, and publish its answer in the run folder.
+
+    Raises:
+        MachineError: the disk is full, or cannot be written.
+    """
+    try:
+        deliver(folder, worker.evaluate(job))
+    except MachineError:
+        raise
+    except Exception as error:
+        blame_the_machine(error)
+        raise
 
 
 def main(path: str) -> None:
@@ -120,7 +162,11 @@ def main(path: str) -> None:
         else:
             job = job_from_json(task["job"])
             answers.write(json.dumps({"began": job.number}) + "\n")
-            deliver(folder, worker.evaluate(job))
+            try:
+                evaluate_into(folder, worker, job)
+            except MachineError as error:
+                answers.write(json.dumps({"error": str(error)}) + "\n")
+                continue
             answers.write(json.dumps({"finished": job.number}) + "\n")
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 
 from codesign.executors.protocol import Finished
-from codesign.jobs import Job, deliver
+from codesign.jobs import Job
 from codesign.run_folder import RunFolder
-from codesign.worker import Worker
+from codesign.worker import Worker, evaluate_into
 from search_spaces.choice import JsonValue
 
 
@@ -37,7 +37,7 @@ class InProcess:
         if not self._queue:
             return None
         job = self._queue.popleft()
-        deliver(self._folder, self._worker.evaluate(job))
+        evaluate_into(self._folder, self._worker, job)
         return Finished(number=job.number, stage=job.stage)
 
     def running(self) -> tuple[int, ...]:

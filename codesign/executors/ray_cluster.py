@@ -144,6 +144,8 @@ class RayCluster:
 
     def close(self) -> None:
         """End every worker, clear their caches where nobody was interrupted, and leave the cluster."""
+        if not self._connection.is_there():  # nobody is left to be told
+            self._hands = []
         idle = [hand for hand in self._hands if hand.busy is None and hand.is_ready]
         for hand in self._hands:
             if hand not in idle:
@@ -249,6 +251,7 @@ class RayCluster:
 
     def _bury(self, hand: _Hand, reason: str, *, again: bool = True) -> Finished | None:
         """Replace a worker; return the job that it held."""
+        self._wait_for_cluster()
         self._hands.remove(hand)
         self._connection.fire(hand.worker)
         if not hand.is_ready:
@@ -265,6 +268,14 @@ class RayCluster:
             return None
         self._feed()
         return Finished(number=job.number, stage=job.stage, crash=reason, again=again)
+
+    def _wait_for_cluster(self) -> None:
+        """Return once the cluster listens: Ray's calls wait for it, and after a minute end the process."""
+        for _ in range(_MISSED):
+            if self._connection.is_there():
+                return
+            time.sleep(_LOOK_S)
+        raise ClusterError(lost(self._settings.address, "nobody listens there any more"))
 
     def _look(self) -> None:
         """See now and then that the cluster is there, and whether there is room for more workers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import signal
 import threading
@@ -12,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from codesign.errors import ClusterError
+from codesign.errors import ClusterError, MachineError
 from codesign.executors.ray_worker import Order, RayWorker
 from codesign.network_port import is_open
 from codesign.ray_probe import endpoint, explain, probe, use_token
@@ -55,7 +56,7 @@ class Connection(Protocol):
         Raises:
             WorkerLostError: the worker is gone.
             WorkerFailedError: the method raised.
-            ClusterError: the cluster is gone.
+            ClusterError: the cluster is gone, or a node's disk is full.
         """
         ...
 
@@ -161,6 +162,10 @@ class RayConnection:
             ) from None
         except exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, BaseException) else error
+            if isinstance(cause, MachineError):
+                raise ClusterError(
+                    f"on a node of the Ray cluster at {self.settings.address!r}: {cause}"
+                ) from None
             raise WorkerFailedError(f"{type(cause).__name__}: {_first_line(cause)}") from None
         except exceptions.RayError as error:
             raise WorkerLostError(_why_lost(error)) from None
@@ -188,7 +193,10 @@ class RayConnection:
         """Disconnect; a private cluster ends."""
         import ray
 
-        with suppress(Exception):  # where the cluster is gone there is nothing to leave
+        if not self.is_there():  # leaving would wait for it, and after a minute Ray ends the process
+            atexit.unregister(ray.shutdown)
+            return
+        with suppress(Exception):
             ray.shutdown()
 
 

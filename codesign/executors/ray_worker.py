@@ -24,7 +24,7 @@ from codesign.jobs import Answer, Job
 from codesign.sections.executor import Limits
 from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
-from codesign.worker import described
+from codesign.worker import blame_the_machine, described
 from evaluators.cache import Entry
 from search_spaces.choice import JsonValue
 
@@ -167,7 +167,11 @@ class RayWorker:
             if entry.home.name in goods and not entry.is_whole:
                 parcel = self._fetch(goods[entry.home.name])
                 if isinstance(parcel, Parcel):
-                    unpack(entry, parcel)
+                    try:
+                        unpack(entry, parcel)
+                    except OSError as error:
+                        blame_the_machine(error)
+                        raise
             if entry.home.name in goods and entry.is_whole:  # the driver has it, too
                 self._known |= stamps(entry)
         return self._worker.evaluate(job)

@@ -133,6 +133,17 @@ def test_wall_time_is_shown_and_a_plateau_explains_the_end(tmp_path: Path, study
     )
 
 
+def test_a_run_that_ended_on_a_plateau_stays_ended(tmp_path: Path, study: StudyFile) -> None:
+    study = with_budget(study, plateau={"trials": 4, "tolerance": 0.1})
+    for seed in range(5):
+        seeded = study.model_copy(update={"seed": seed})
+        folder = create(tmp_path / str(seed), seeded, command="test")
+        assert sweep_of(folder, seeded, FormulaExecutor(folder)).run()
+        drawn = folder.asked()
+        assert sweep_of(folder, seeded, FormulaExecutor(folder)).run()
+        assert folder.asked() == drawn
+
+
 def test_a_terminal_shows_what_is_spent_and_how_many_were_stopped(tmp_path: Path, study: StudyFile) -> None:
     study = with_budget(study, training_minutes=30, trials=400)
     study = study.model_copy(update={"fidelity": Fidelity(eta=3, epochs=(1, 2))})

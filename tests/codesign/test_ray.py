@@ -243,7 +243,8 @@ def test_the_doctor_sees_the_nodes_of_a_cluster(cluster: Cluster, home: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("token", "said"), [("wrong" * 8, "refuses the token in RAY_AUTH_TOKEN"), ("", "refuses no token")]
+    ("token", "said"),
+    [("wrong" * 8, "refuses the token in RAY_AUTH_TOKEN"), ("", "wants a token, and there is none here")],
 )
 def test_a_wrong_token_is_one_message(cluster: Cluster, home: Path, token: str, said: str) -> None:
     environment = cluster.environment | {"RAY_AUTH_TOKEN": token, "HOME": str(home)}
