@@ -11,6 +11,7 @@ _PACKAGES = {"codesign", "evaluators", "search_spaces", "hw_templates"}
 def main() -> None:
     """Run the command line."""
     from codesign.cli import app
+    from codesign.errors import ClusterError
 
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # so that a study's `module:callable` is found where it is run
@@ -21,6 +22,10 @@ def main() -> None:
         if type(error).__module__.split(".")[0] not in _PACKAGES:
             raise
         sys.stderr.write(f"error: {error}\n")
+        if isinstance(error, ClusterError):  # Ray's own end would wait for a cluster that is gone, or crash
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(2)
         sys.exit(2)
     except BrokenPipeError:
         # The reader of our output has gone (`cosearch list | head`); that is not an error of ours.

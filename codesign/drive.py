@@ -24,7 +24,7 @@ from codesign.halving import Halving
 from codesign.layers import read_layers
 from codesign.run_folder import RunFolder, create
 from codesign.search_space import space_of
-from codesign.storage import check_reachable, move_trials, open_storage
+from codesign.storage import check_reachable, move_trials, open_storage, without_password
 from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
 from codesign.sweep import Stop, Sweep, Tick
@@ -242,7 +242,8 @@ def adopt(folder: RunFolder, study: StudyFile) -> StudyFile:
         )
     _check_spent(folder, study)
     check_reachable(study.storage)
-    write_atomic(folder.study_path, study.to_yaml())
+    private = without_password(study.storage) != study.storage
+    write_atomic(folder.study_path, study.to_yaml(), private=private)
     return study
 
 

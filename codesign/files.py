@@ -20,11 +20,12 @@ def _umask() -> int:
 _UMASK = _umask()  # temporary files are private; what they become is as readable as any file of the user's
 
 
-def write_atomic(path: Path, text: str, *, durable: bool = True) -> None:
+def write_atomic(path: Path, text: str, *, durable: bool = True, private: bool = False) -> None:
     """Write `text` to a temporary name beside `path`, flush it to disk, rename it.
 
     Args:
         durable: wait for the disk; not needed for what can be made again after a power cut.
+        private: for the user's eyes only; a file that is there keeps that.
 
     Raises:
         RunFolderError: the disk is full, or the folder cannot be written.
@@ -40,12 +41,17 @@ def write_atomic(path: Path, text: str, *, durable: bool = True) -> None:
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_UMASK)
+        if not private and not _is_private(path):
+            temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         raise RunFolderError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _is_private(path: Path) -> bool:
+    return path.is_file() and not path.stat().st_mode & 0o077
 
 
 def write_json(path: Path, data: object, *, durable: bool = True, readable: bool = True) -> None:

@@ -40,6 +40,7 @@ from codesign.study_reader import parse_study
 from hw_templates.names import nearest
 
 FORMAT = 1
+_NO_PASSWORD = re.compile(r"//[^/@\s]*@")  # what stands between the kind and the host of a URL
 _PACKAGES = ("codesign", "torch", "optuna", "numpy", "networkx", "moocore", "scikit-learn", "ray")
 
 
@@ -283,15 +284,16 @@ def create(path: Path, study: StudyFile, command: str) -> RunFolder:
         ) from None
     except OSError as error:
         raise RunFolderError(f"{path} cannot be made: {error.strerror}") from None
-    write_atomic(folder.study_path, study.to_yaml())
+    private = _NO_PASSWORD.search(study.storage) is not None
+    write_atomic(folder.study_path, study.to_yaml(), private=private)
     own = {
         "study_hash": study.hash(),
         "study": study.to_yaml(),
         "storage": study.storage,
-        "command": command,
+        "command": _NO_PASSWORD.sub("//***@", command),
         "run_id": uuid.uuid4().hex[:12],
     }
-    write_json(folder.manifest_path, _environment() | own)
+    write_atomic(folder.manifest_path, json.dumps(_environment() | own, indent=1) + "\n", private=private)
     return folder
 
 
@@ -340,7 +342,7 @@ def _environment() -> dict[str, object]:
         "packages": versions,
         "git_commit": _git_commit(),
         "directory": os.getcwd(),
-        "argv": [re.sub(r"//[^/@]*@", "//***@", argument) for argument in sys.argv],  # no passwords in URLs
+        "argv": [_NO_PASSWORD.sub("//***@", argument) for argument in sys.argv],
     }
 
 

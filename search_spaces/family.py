@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from functools import cache
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeGuard, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -63,6 +63,33 @@ class Replaces(Protocol):
     def parts(self, layer: LayerInfo) -> tuple[LayerInfo, ...]:
         """Return the layers that stand for the layer, named `<layer>.<part>`."""
         ...
+
+
+_MEMBERS: dict[tuple[type, str], bool] = {}
+
+
+def _has(value: object, member: str) -> bool:
+    key = (type(value), member)
+    if key not in _MEMBERS:
+        _MEMBERS[key] = hasattr(*key)
+    return _MEMBERS[key]
+
+
+# What `isinstance` would say of the protocols; it goes through their members anew each time, and designs ask
+# thirty times each.
+def is_layer_space(value: object) -> TypeGuard[LayerSpace]:
+    """Return whether a section says what may be chosen for a layer."""
+    return _has(value, "suggest")
+
+
+def names_layers(value: object) -> TypeGuard[NamesLayers]:
+    """Return whether a section names layers of its own."""
+    return _has(value, "layer_names")
+
+
+def replaces_layers(value: object) -> TypeGuard[Replaces]:
+    """Return whether a choice puts several layers in the place of one."""
+    return _has(value, "parts")
 
 
 ModelT = TypeVar("ModelT", bound=type[BaseModel])

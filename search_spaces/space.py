@@ -19,10 +19,11 @@ from search_spaces.design import Design, LayerDesign
 from search_spaces.family import (
     ChecksLayers,
     LayerSpace,
-    NamesLayers,
     PassesOver,
-    Replaces,
+    is_layer_space,
     layer_families,
+    names_layers,
+    replaces_layers,
 )
 from search_spaces.learning import LearningSpace
 from search_spaces.network import NetworkChoice, NetworkSpace
@@ -67,7 +68,7 @@ class BaseSpace(BaseModel):
         found: dict[str, LayerSpace] = {}
         for name in layer_families():
             family: object = getattr(self, name)
-            if isinstance(family, LayerSpace):
+            if is_layer_space(family):
                 found[name] = family
         return found
 
@@ -83,7 +84,7 @@ def _choices(spaces: Mapping[str, LayerSpace], ask: Ask, layer: LayerInfo) -> tu
         if choice is not None:
             made.append(choice)
         replaces: object = choice
-        if isinstance(replaces, Replaces):
+        if replaces_layers(replaces):
             layer = replace(layer, parts=replaces.parts(layer))
     return tuple(made)
 
@@ -93,7 +94,7 @@ def _unknown_names(spaces: Mapping[str, LayerSpace], layers: tuple[LayerInfo, ..
     return [
         SpaceError(f"the network has no layer {name!r}.{nearest(name, known)}", key=family)
         for family, space in spaces.items()
-        for name in (space.layer_names if isinstance(space, NamesLayers) else ())
+        for name in (space.layer_names if names_layers(space) else ())
         if name not in known
     ]
 

@@ -16,7 +16,9 @@ RAY_PLACE = re.compile(r"(?:ray://)?\[?([^\[\]/\s]+?)\]?:(\d{1,5})")
 class Limits(Section):
     """What one trial may take; one that takes more is a failed trial, with the reason."""
 
-    trial_minutes: float | None = Field(default=None, gt=0, description="Wall time of one job of a trial, pretraining included.")
+    trial_minutes: float | None = Field(
+        default=None, gt=0, description="Wall time of one job of a trial, pretraining included."
+    )
     trial_memory_bytes: int | None = Field(
         default=None, ge=2**20, description="Resident memory of the process that evaluates it."
     )

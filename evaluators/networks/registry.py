@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Protocol
 
 import torch
@@ -52,13 +53,22 @@ def build(
 
     Raises:
         NetworkError: an unknown name; a width or depth that is not positive; a user's function that
-            returns no `nn.Module`.
+            takes other arguments, or returns no `nn.Module`.
     """
     if not width > 0 or depth < 1:
         raise NetworkError(f"`width > 0` and `depth >= 1` must hold, but got width={width}, depth={depth}")
     builder = NETWORKS.find(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        given = {"width": width, "depth": depth, "input_shape": input_shape, "num_classes": num_classes}
+        try:
+            inspect.signature(builder).bind(**given)
+        except ValueError:  # written in C: it has no signature that could be looked at
+            pass
+        except TypeError as error:
+            raise NetworkError(
+                f"{name!r} must be a function of {', '.join(given)}, passed by name, but {error}"
+            ) from None
         model: object = builder(width=width, depth=depth, input_shape=input_shape, num_classes=num_classes)
     if not isinstance(model, nn.Module):
         raise NetworkError(

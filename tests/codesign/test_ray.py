@@ -97,7 +97,13 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    base = tmp_path_factory.mktemp("ray")
+    with start_cluster(tmp_path_factory.mktemp("ray"), "shared") as started:
+        yield started
+
+
+@contextlib.contextmanager
+def start_cluster(base: Path, name: str) -> Iterator[Cluster]:
+    """Start a head node of two workers; end whatever is left of it."""
     token = base / "token"
     token.write_text("0123456789abcdef0123456789abcdef")
     environment = os.environ | {
@@ -109,7 +115,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     environment.pop("RAY_ADDRESS", None)
     port = _free_port()
     # Ray's sockets have names that may not be long, so its folder is not under pytest's.
-    home = Path(f"/tmp/codesign-ray-test-{os.getpid()}")
+    home = Path(f"/tmp/codesign-ray-{os.getpid()}-{name}")
     with (base / "head.log").open("w") as log:
         head = subprocess.Popen(
             [sys.executable, "-m", "ray.scripts.scripts", *shlex.split(START.format(port=port, home=home))],
@@ -126,7 +132,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             time.sleep(0.5)
         yield Cluster(address=f"127.0.0.1:{port}", environment=environment, process=process)
     finally:
-        started = process.children(recursive=True)
+        started = process.children(recursive=True) if head.poll() is None else []
         head.terminate()
         _, left = psutil.wait_procs(started, timeout=20)
         for one in left:
@@ -232,6 +238,26 @@ def test_killed_workers_and_drivers_cost_nothing(cluster: Cluster, home: Path) -
         cluster, "export", str(runs / "killed-0"), "--front", "--out", "out", home=home, log=log
     )
     assert exported.wait(timeout=120) == 0, log.read_text()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_dies_ends_the_run_with_one_message(home: Path) -> None:
+    log, run = home / "log", home / "runs" / "lost"
+    with start_cluster(home, "lost") as cluster:
+        ray = f"executor={{ray: {{address: '{cluster.address}'}}}}"
+        driver = command(cluster, "run", "killed.yaml", "--out", str(run), "-o", ray, home=home, log=log)
+        _wait_for_progress(run, driver)
+        for process in [*cluster.process.children(recursive=True), cluster.process]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        assert driver.wait(timeout=120) == 2, log.read_text()
+    assert "was lost (nobody listens there any more). Everything that was" in log.read_text()
+    for arguments in (
+        ("resume", str(run), "-o", "executor=in_process"),
+        ("run", "killed.yaml", "-o", "executor=in_process", "--out", "quiet"),
+    ):
+        assert command(cluster, *arguments, home=home, log=log).wait(timeout=300) == 0, log.read_text()
+    assert (run / "front.json").read_bytes() == (home / "quiet" / "front.json").read_bytes()
 
 
 @pytest.mark.slow

@@ -393,7 +393,10 @@ def test_a_parcel_for_a_finished_thing_in_the_making_changes_nothing(tmp_path: P
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("... InvalidAuthToken: Authentication token is missing", "refuses no token: copy ~/.ray/auth_token"),
+        (
+            "... InvalidAuthToken: Authentication token is missing",
+            "wants a token, and there is none here: copy ~/.ray/auth_token",
+        ),
         (
             "RuntimeError: Version mismatch: The cluster was started with:\n Ray: 2.50",
             "another version: Version",

@@ -24,6 +24,10 @@ def own_network(
     )
 
 
+def no_builder(width: float, depth: int) -> nn.Module:
+    return nn.Linear(depth, round(width))
+
+
 def no_network(*, width: float, depth: int, input_shape: tuple[int, int, int], num_classes: int) -> int:
     """Return what is no network."""
     return 3
@@ -137,6 +141,10 @@ def test_a_users_own_network_is_found_by_its_address() -> None:
         (":net", r"':net' must be an importable module:callable"),
         (f"{__name__}:own_networ", r"must name a callable of module .*Did you mean 'own_network'\?"),
         (f"{__name__}:NAMES", "none of that name"),
+        (
+            f"{__name__}:no_builder",
+            r"must be a function of width, depth, input_shape, num_classes, passed by",
+        ),
         (f"{__name__}:no_network", r"must return a torch.nn.Module, but it returned a int"),
     ],
 )
