@@ -59,7 +59,8 @@ def run(
 ) -> None:
     """Start a study: draw designs, evaluate them, keep the front.
 
-    Ctrl-C once finishes the trials that run, twice stops at once; `cosearch resume` continues either way.
+    Ctrl-C once finishes the trials that run, twice (or SIGTERM) stops at once; `cosearch resume` continues
+    either way.
     """
     from codesign.drive import start
     from codesign.study_reader import load_study, said_of
@@ -203,13 +204,10 @@ def front(
 
 
 def _print_front(folder: RunFolder, question: StudyFile) -> None:
-    from rich.console import Console
-
+    from codesign.screen import show
     from codesign.tables import front_table, headline
 
-    # A pipe has no width to fit; on a terminal the table takes what there is.
-    console = Console() if sys.stdout.isatty() else Console(width=240)
-    console.print(front_table(folder, question))
+    show(front_table(folder, question))
     typer.echo(headline(folder, question))
 
 
@@ -311,12 +309,11 @@ def matrix(
     if as_json:
         typer.echo(json.dumps(comparison_json(comparison, folder), indent=1))
         return
-    from rich.console import Console
+    from codesign.screen import show
 
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(score_table(comparison))
+    show(score_table(comparison))
     if breakdown:
-        console.print(parts_table(comparison, folder))
+        show(parts_table(comparison, folder))
 
 
 @app.command("list")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,12 +91,13 @@ def compare(
 def _runs(paths: Sequence[Path], as_json: bool) -> None:
     from codesign.compare_views import runs_table, runs_view
     from codesign.run_folder import open_run
+    from codesign.screen import show
 
     folders = [open_run(path) for path in paths]
     if as_json:
         typer.echo(json.dumps(runs_view(folders), indent=1))
     else:
-        _print(runs_table(folders))
+        show(runs_table(folders))
 
 
 def _strategies(
@@ -113,6 +113,7 @@ def _strategies(
     from codesign.compare_picture import comparison_picture
     from codesign.compare_views import comparison_table, comparison_view
     from codesign.files import write_atomic, write_json
+    from codesign.screen import show
 
     asked = _named(names)
     budget = budget_of(study, *budgets)
@@ -133,7 +134,7 @@ def _strategies(
     if as_json:
         typer.echo(json.dumps(view, indent=1))
         return
-    _print(comparison_table(parts, study, budget))
+    show(comparison_table(parts, study, budget))
     typer.echo(f"picture  {folder / 'compare.svg'}")
     typer.echo(f"data     {folder / 'compare.json'}")
 
@@ -189,11 +190,3 @@ class _Said:
             markup=False,
             highlight=False,
         )
-
-
-def _print(table: object) -> None:
-    from rich.console import Console
-
-    # A pipe has no width to fit; on a terminal the table takes what there is.
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(table)

@@ -178,7 +178,9 @@ def _storage(address: str) -> Finding:
         text = f"{shown}: its driver is missing: `pip install {package}`"
         return Finding(name="storage", state=State.PROBLEM, text=text)
     except Exception as error:  # every back end raises its own kind
-        said = " ".join(str(error).split())[:200] or type(error).__name__
+        said = (
+            " ".join(str(error).split()).split(" (Background on this error")[0][:200] or type(error).__name__
+        )
         check = "its folder" if url.get_backend_name() == "sqlite" else "user, password and whether it exists"
         text = f"{shown} does not answer: {said}. Check {check}"
         return Finding(name="storage", state=State.PROBLEM, text=text)

@@ -42,7 +42,10 @@ def keep_first(folder: RunFolder, assignments: Sequence[Assignment]) -> None:
 
 def best_assignments(warm_start: WarmStart) -> tuple[Assignment, ...]:
     """Return the knobs of an earlier run's front, best first in its first objective."""
-    run = open_run(warm_start.run)
+    try:
+        run = open_run(warm_start.run)
+    except RunFolderError as error:
+        raise RunFolderError(f"warm_start.run: {error}") from None
     found = assignments_of(run, front(run.results(), run.study().objectives))
     if not found:
         raise RunFolderError(f"{run.path} has no feasible design to begin with; leave `warm_start` out")
