@@ -12,7 +12,7 @@ _WIDTH = 240  # a pipe has no width to fit
 
 
 def show(table: Table) -> None:
-    """Print a table: as wide as a terminal is, and elsewhere as it needs, with no blanks at its lines' ends."""
+    """Print a table: as wide as a terminal is, and elsewhere as it needs, with no blanks at the ends."""
     if sys.stdout.isatty():
         Console().print(table)
         return
