@@ -22,7 +22,7 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ from typing import cast
 import yaml
 
 from codesign.errors import RunFolderError
-from codesign.files import read_json, write_atomic, write_json
+from codesign.files import read_json, write_atomic
 from codesign.results import TrialResult, result_from_json
 from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
@@ -175,7 +175,7 @@ class RunFolder:
 
     def note(self, name: str, value: object) -> None:
         """Change one entry of the manifest."""
-        write_json(self.manifest_path, self.manifest() | {name: value})
+        _write_manifest(self.manifest_path, self.manifest() | {name: value})
 
     def check_unchanged(self, study: StudyFile) -> None:
         """Refuse to go on with another study than the run was started with.
@@ -293,8 +293,13 @@ def create(path: Path, study: StudyFile, command: str) -> RunFolder:
         "command": _NO_PASSWORD.sub("//***@", command),
         "run_id": uuid.uuid4().hex[:12],
     }
-    write_atomic(folder.manifest_path, json.dumps(_environment() | own, indent=1) + "\n", private=private)
+    _write_manifest(folder.manifest_path, _environment() | own)
     return folder
+
+
+def _write_manifest(path: Path, manifest: Mapping[str, object]) -> None:
+    text = json.dumps(manifest, indent=1) + "\n"
+    write_atomic(path, text, private=_NO_PASSWORD.search(text) is not None)
 
 
 def open_run(path: Path) -> RunFolder:

@@ -90,5 +90,8 @@ def test_a_password_is_for_its_owner_only(tmp_path: Path, study: StudyFile) -> N
     folder.note("storage", "journal")
     assert stat.S_IMODE(folder.manifest_path.stat().st_mode) == 0o600
     open_to_all = create(tmp_path / "other", study, command="test")
+    assert stat.S_IMODE(open_to_all.manifest_path.stat().st_mode) & 0o044
+    open_to_all.note("storage", secret.storage)
+    assert stat.S_IMODE(open_to_all.manifest_path.stat().st_mode) == 0o600
     write_atomic(open_to_all.study_path, study.to_yaml())
     assert stat.S_IMODE(open_to_all.study_path.stat().st_mode) & 0o044
