@@ -25,7 +25,7 @@ from tests.codesign.servers import SERVERS
 
 ROOT = Path(__file__).parents[2]
 KILLS = 50  # of the driver, and as many of workers
-DATABASE_KILLS = {"postgresql": 10, "mysql": 3, "redis": 3}
+DATABASE_KILLS = {"postgresql": 5, "mysql": 2, "redis": 2}
 TRIALS = 60
 
 
