@@ -19,9 +19,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from codesign.errors import ClusterError
+from codesign.masking import masked
 from codesign.network_port import is_open
 from codesign.ray_probe import Node, endpoint, probe, token_source
-from codesign.storage import without_password
 
 FREE_BYTES = 2**30  # our choice: trained halves of the bundled studies take some hundred MiB
 MEMORY_BYTES = 2**30  # our choice, for one worker
@@ -166,7 +166,7 @@ def _storage(address: str) -> Finding:
     except Exception as error:
         text = f"{type(error).__name__}: an address reads journal or KIND://USER:PASSWORD@HOST:PORT/NAME"
         return Finding(name="storage", state=State.PROBLEM, text=text)
-    shown = without_password(address)
+    shown = masked(address)
     port = url.port or {"postgresql": 5432, "mysql": 3306, "redis": 6379}.get(url.get_backend_name())
     if url.host and port and not is_open(url.host, port):
         text = f"{shown}: nobody listens at {url.host}:{port}: start the server, or open its firewall"

@@ -22,9 +22,10 @@ from codesign.executors import Executor, InProcess, LocalProcesses
 from codesign.files import write_atomic, write_json
 from codesign.halving import Halving
 from codesign.layers import read_layers
+from codesign.masking import has_login
 from codesign.run_folder import RunFolder, create
 from codesign.search_space import space_of
-from codesign.storage import check_reachable, move_trials, open_storage, without_password
+from codesign.storage import check_reachable, move_trials, open_storage
 from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
 from codesign.sweep import Stop, Sweep, Tick
@@ -127,13 +128,12 @@ def open_sweep(
         storage = storage or open_storage(study.storage, folder.journal_path)
         move_trials(folder, study, storage, name)
         book = TrialBook(study, space, storage, name=name, first=first)
-    wall_before_s = sum(session["wall_s"] for session in folder.sessions())
     return Sweep(
         folder=folder,
         book=book,
         executor=executor,
         halving=Halving(study=study),
-        meter=Meter(study=study, wall_before_s=wall_before_s),
+        meter=Meter(study=study, wall_before_s=folder.wall_s()),
         window=study.sampler.window,
         ordered=study.sampler.deterministic,
         watch=watch,
@@ -242,8 +242,7 @@ def adopt(folder: RunFolder, study: StudyFile) -> StudyFile:
         )
     _check_spent(folder, study)
     check_reachable(study.storage)
-    private = without_password(study.storage) != study.storage
-    write_atomic(folder.study_path, study.to_yaml(), private=private)
+    write_atomic(folder.study_path, study.to_yaml(), private=has_login(study.storage))
     return study
 
 
@@ -253,11 +252,10 @@ def _check_spent(folder: RunFolder, study: StudyFile) -> None:
     for number in folder.asked():
         for answer in folder.answers(number):
             meter.count(answer)
-    wall_s = sum(session["wall_s"] for session in folder.sessions())
     for name, before, limit, spent in (
         ("trainings", old.trainings, new.trainings, meter.trainings),
         ("training_minutes", old.training_minutes, new.training_minutes, meter.training_s / 60),
-        ("wall_minutes", old.wall_minutes, new.wall_minutes, wall_s / 60),
+        ("wall_minutes", old.wall_minutes, new.wall_minutes, folder.wall_s() / 60),
     ):
         lowered = limit is not None and (before is None or limit < before)
         if lowered and limit is not None and limit < spent - 1e-9:

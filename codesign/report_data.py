@@ -51,7 +51,7 @@ def report_data(folder: RunFolder, study: StudyFile) -> report.ReportData:
             stopped=states.count(TrialState.STOPPED),
             failed=states.count(TrialState.FAILED),
         ),
-        wall_s=sum(session["wall_s"] for session in folder.sessions()) or None,
+        wall_s=folder.wall_s() or None,
         objectives=tuple(_objective(objective) for objective in study.objectives),
         score_units={name: _shown_unit(name, kind.unit) for name, kind in score_kinds().items()},
         trials=_trials(study, results, members, knee=best, reference=reference),

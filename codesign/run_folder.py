@@ -18,7 +18,6 @@ import fcntl
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import uuid
@@ -34,13 +33,13 @@ import yaml
 
 from codesign.errors import RunFolderError
 from codesign.files import read_json, write_atomic
+from codesign.masking import has_login, masked
 from codesign.results import TrialResult, result_from_json
 from codesign.study_file import StudyFile
 from codesign.study_reader import parse_study
 from hw_templates.names import nearest
 
 FORMAT = 1
-_NO_PASSWORD = re.compile(r"//[^/@\s]*@")  # what stands between the kind and the host of a URL
 _PACKAGES = ("codesign", "torch", "optuna", "numpy", "networkx", "moocore", "scikit-learn", "ray")
 
 
@@ -213,6 +212,10 @@ class RunFolder:
                 found.append(session)
         return tuple(found)
 
+    def wall_s(self) -> float:
+        """Return the wall time of all finished driver sessions."""
+        return sum(session["wall_s"] for session in self.sessions())
+
     @contextmanager
     def driver_lock(self) -> Iterator[None]:
         """Hold the right to drive this run; only one process may at a time.
@@ -284,13 +287,12 @@ def create(path: Path, study: StudyFile, command: str) -> RunFolder:
         ) from None
     except OSError as error:
         raise RunFolderError(f"{path} cannot be made: {error.strerror}") from None
-    private = _NO_PASSWORD.search(study.storage) is not None
-    write_atomic(folder.study_path, study.to_yaml(), private=private)
+    write_atomic(folder.study_path, study.to_yaml(), private=has_login(study.storage))
     own = {
         "study_hash": study.hash(),
         "study": study.to_yaml(),
         "storage": study.storage,
-        "command": _NO_PASSWORD.sub("//***@", command),
+        "command": masked(command),
         "run_id": uuid.uuid4().hex[:12],
     }
     _write_manifest(folder.manifest_path, _environment() | own)
@@ -299,7 +301,7 @@ def create(path: Path, study: StudyFile, command: str) -> RunFolder:
 
 def _write_manifest(path: Path, manifest: Mapping[str, object]) -> None:
     text = json.dumps(manifest, indent=1) + "\n"
-    write_atomic(path, text, private=_NO_PASSWORD.search(text) is not None)
+    write_atomic(path, text, private=has_login(text))
 
 
 def open_run(path: Path) -> RunFolder:
@@ -347,7 +349,7 @@ def _environment() -> dict[str, object]:
         "packages": versions,
         "git_commit": _git_commit(),
         "directory": os.getcwd(),
-        "argv": [_NO_PASSWORD.sub("//***@", argument) for argument in sys.argv],
+        "argv": [masked(argument) for argument in sys.argv],
     }
 
 

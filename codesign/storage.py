@@ -13,6 +13,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from codesign.errors import StorageError
+from codesign.masking import masked
 from codesign.network_port import is_open
 from codesign.run_folder import RunFolder
 from codesign.study_file import StudyFile, absolute_storage
@@ -46,13 +47,13 @@ def check_address(address: str) -> None:
     except NoSuchModuleError:
         kind = address.partition(":")[0]
         raise StorageError(
-            f"storage: nothing keeps trials at {without_password(address)!r}, whose kind is {kind!r}."
+            f"storage: nothing keeps trials at {masked(address)!r}, whose kind is {kind!r}."
             f"{nearest(kind.partition('+')[0], known)} Known: {', '.join(known)}"
         ) from None
     except (ArgumentError, ValueError):
         raise StorageError(
             f"storage: an address reads `journal` or `KIND://USER:PASSWORD@HOST:PORT/NAME`, but got "
-            f"{without_password(address)!r}.{nearest(address, known[:1])} Kinds: {', '.join(known[1:])}"
+            f"{masked(address)!r}.{nearest(address, known[:1])} Kinds: {', '.join(known[1:])}"
         ) from None
 
 
@@ -77,7 +78,7 @@ def check_reachable(address: str) -> None:
     port = url.port or _PORTS.get(url.get_backend_name())
     if url.host and "," not in url.host and port and not is_open(url.host, port):
         raise StorageError(
-            f"the storage {without_password(address)!r} cannot be opened: nobody listens at "
+            f"the storage {masked(address)!r} cannot be opened: nobody listens at "
             f"{url.host}:{port}. Start the server, or open its firewall; `storage: journal` needs no server"
         )
 
@@ -86,7 +87,7 @@ def _no_driver(address: str, error: ImportError) -> StorageError:
     kind = address.partition(":")[0].partition("+")[0].replace("rediss", "redis")
     package = f"'codesign[{kind}]'" if kind in _PORTS else str(error.name)
     return StorageError(
-        f"the storage {without_password(address)!r} needs a driver that is not installed ({error}): "
+        f"the storage {masked(address)!r} needs a driver that is not installed ({error}): "
         f"`pip install {package}`; `storage: journal` needs none"
     )
 
@@ -120,7 +121,7 @@ def open_storage(address: str, journal: Path, *, to_read: bool = False) -> BaseS
     except Exception as error:  # every back end raises its own kind; the user needs one message
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StorageError(
-            f"the storage {without_password(address)!r} cannot be opened: {first}. "
+            f"the storage {masked(address)!r} cannot be opened: {first}. "
             "Is it running, unlocked, and of this Optuna's version? `storage: journal` needs no server"
         ) from error
 
@@ -141,12 +142,6 @@ class _JournalFile(JournalFileBackend):
         if not all("trial_id" in log and ("user_attr" in log or "system_attr" in log) for log in logs):
             super().append_logs(self._held)
             self._held = []
-
-
-def without_password(address: str) -> str:
-    """Return an address as it may be shown."""
-    head, at, tail = address.rpartition("@")
-    return f"{head.split('//', 1)[0]}//***{at}{tail}" if at else address
 
 
 def move_trials(folder: RunFolder, study: StudyFile, storage: BaseStorage, name: str) -> None:

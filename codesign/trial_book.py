@@ -45,7 +45,7 @@ class Draw:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Choice:
+class _Proposal:
     """What a trial is to be.
 
     Args:
@@ -118,7 +118,7 @@ class TrialBook:
             values = self._space.reference_values
             active = {} if values is None else self._space.assemble(values)[1]
             reference = design_to_json(self._space.reference)
-            draw = self._put(number, _Choice(design=reference, values=values, active=active))
+            draw = self._put(number, _Proposal(design=reference, values=values, active=active))
         else:
             found = self._draw(number)
             if found is None:
@@ -145,7 +145,7 @@ class TrialBook:
             return None
         return self._write(number, found, self._mirror.settle(number, ticket, found.values))
 
-    def _put(self, number: int, chosen: _Choice) -> Draw:
+    def _put(self, number: int, chosen: _Proposal) -> Draw:
         """Write a trial that no sampler proposed; where it lies outside the space none can learn from it."""
         if chosen.values is not None:
             self._mirror.put(number, chosen.values, SamplerNotes())
@@ -159,20 +159,20 @@ class TrialBook:
             self._mirror.put(trial.number, values, notes)
         return Draw(number=trial.number, design=_design_of(trial))
 
-    def _unseen(self, values: dict[str, KnobValue], number: int) -> _Choice | None:
+    def _unseen(self, values: dict[str, KnobValue], number: int) -> _Proposal | None:
         """Return the proposed design, or the nearest one by random steps that was not drawn before."""
         rng = random.Random(trial_seed(self._file.seed, number))
         for attempt in range(_ATTEMPTS):
             design, active = self._space.assemble(values)
             data = design_to_json(design)
             if json_fingerprint(data) not in self._seen:
-                return _Choice(design=data, values=values | active, active=active)
+                return _Proposal(design=data, values=values | active, active=active)
             # One more knob is changed every few attempts, so that a crowded corner is left.
             for name in rng.sample(sorted(active), k=min(len(active), 1 + attempt // 8)):
                 values = values | {name: rng.choice(self._space.knobs[name].values)}
         return None
 
-    def _write(self, number: int, chosen: _Choice, notes: SamplerNotes) -> Draw:
+    def _write(self, number: int, chosen: _Proposal, notes: SamplerNotes) -> Draw:
         trial = create_trial(
             state=TrialState.RUNNING,
             params=dict(chosen.active),

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import errno
-import stat
 from pathlib import Path
 
 import pytest
 
 from codesign.errors import MachineError, RunFolderError
-from codesign.files import write_atomic
-from codesign.run_folder import create, open_run
-from codesign.study_file import StudyFile
+from codesign.run_folder import open_run
 from codesign.worker import blame_the_machine
 from tests.codesign.test_cli import cosearch
 
@@ -77,21 +74,3 @@ def test_what_is_the_machines_fault() -> None:
     hidden.__context__ = OSError(errno.EDQUOT, "Disk quota exceeded")
     with pytest.raises(MachineError, match="quota"):
         blame_the_machine(hidden)
-
-
-def test_a_password_is_for_its_owner_only(tmp_path: Path, study: StudyFile) -> None:
-    secret = study.model_copy(update={"storage": "postgresql://me:hush@localhost/trials"})
-    folder = create(
-        tmp_path / "run", secret, command="cosearch run -o storage=postgresql://me:hush@localhost/trials"
-    )
-    for path in (folder.study_path, folder.manifest_path):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert "hush" not in str(folder.manifest()["command"])
-    folder.note("storage", "journal")
-    assert stat.S_IMODE(folder.manifest_path.stat().st_mode) == 0o600
-    open_to_all = create(tmp_path / "other", study, command="test")
-    assert stat.S_IMODE(open_to_all.manifest_path.stat().st_mode) & 0o044
-    open_to_all.note("storage", secret.storage)
-    assert stat.S_IMODE(open_to_all.manifest_path.stat().st_mode) == 0o600
-    write_atomic(open_to_all.study_path, study.to_yaml())
-    assert stat.S_IMODE(open_to_all.study_path.stat().st_mode) & 0o044

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from optuna.trial import TrialState
 
 from codesign import drive
 from codesign.errors import StorageError
+from codesign.files import write_atomic
 from codesign.run_folder import create
 from codesign.storage import check_address, open_storage
 from codesign.study_file import StudyFile
@@ -101,3 +103,21 @@ def test_a_trials_notes_reach_the_journal_together_with_its_state(tmp_path: Path
         assert trial.state is TrialState.COMPLETE
         assert trial.user_attrs == {"result": {"state": "completed"}}
         assert trial.system_attrs == {"constraints:area": -1.0}
+
+
+def test_a_password_is_for_its_owner_only(tmp_path: Path, study: StudyFile) -> None:
+    secret = study.model_copy(update={"storage": "postgresql://me:hush@localhost/trials"})
+    folder = create(
+        tmp_path / "run", secret, command="cosearch run -o storage=postgresql://me:hush@localhost/trials"
+    )
+    for path in (folder.study_path, folder.manifest_path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "hush" not in str(folder.manifest()["command"])
+    folder.note("storage", "journal")
+    assert stat.S_IMODE(folder.manifest_path.stat().st_mode) == 0o600
+    open_to_all = create(tmp_path / "other", study, command="test")
+    assert stat.S_IMODE(open_to_all.manifest_path.stat().st_mode) & 0o044
+    open_to_all.note("storage", secret.storage)
+    assert stat.S_IMODE(open_to_all.manifest_path.stat().st_mode) == 0o600
+    write_atomic(open_to_all.study_path, study.to_yaml())
+    assert stat.S_IMODE(open_to_all.study_path.stat().st_mode) & 0o044
