@@ -13,9 +13,12 @@ from optuna.trial import TrialState
 from codesign import drive
 from codesign.errors import StorageError
 from codesign.files import write_atomic
-from codesign.run_folder import create
+from codesign.run_folder import RunFolder, create
 from codesign.storage import check_address, open_storage
 from codesign.study_file import StudyFile
+from tests.codesign.conftest import FormulaExecutor
+from tests.codesign.servers import SERVERS
+from tests.codesign.test_sweep import sweep_of
 
 
 @pytest.mark.parametrize("address", ["journal", "sqlite:///trials.db", "sqlite:////no/folder/yet.db"])
@@ -121,3 +124,17 @@ def test_a_password_is_for_its_owner_only(tmp_path: Path, study: StudyFile) -> N
     assert stat.S_IMODE(open_to_all.manifest_path.stat().st_mode) == 0o600
     write_atomic(open_to_all.study_path, study.to_yaml())
     assert stat.S_IMODE(open_to_all.study_path.stat().st_mode) & 0o044
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_a_database_that_goes_away_is_said_with_its_cause(
+    folder: RunFolder, study: StudyFile, kind: str
+) -> None:
+    with SERVERS[kind]() as address:
+        there = study.model_copy(update={"storage": address})
+        sweep = sweep_of(folder, there, FormulaExecutor(folder))
+        assert sweep.book.ask() is not None
+    with pytest.raises(StorageError, match=r"the trial storage failed: .*(connect|server|gone away)") as told:
+        sweep.book.ask()
+    assert "invalid data" not in str(told.value)  # Optuna's guess
+    assert "`cosearch resume` continues" in str(told.value)
